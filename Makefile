@@ -1,0 +1,49 @@
+# The two commands: `make demo` and `make test`. Everything lives in .venv; no root, nothing else running.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+IMAGES ?=
+
+.PHONY: demo test check format lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo [IMAGES=folder]   run the main job on real radiographs; reports and pictures in demo-out/"
+	@echo "make test                   formatter, linter, types, import rules, and the whole test suite"
+	@echo "make check                  the checks alone"
+	@echo "make format                 format the code"
+	@echo "make lock                   pin the dependencies again (needs uv)"
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "cxr-worker needs Python 3.11 to 3.13; %s is %d.%d. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % (sys.executable, *v))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/cxr-worker demo $(if $(IMAGES),--images $(IMAGES)) --out demo-out
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check
+	$(BIN)/pytest
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:
+	for extra in node:embedded worker:embedded,worker dev:embedded,worker,train,dev; do \
+	  uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-annotate $$(echo $${extra#*:} | tr ',' '\n' | sed 's/^/--extra /') \
+	    --output-file requirements/$${extra%%:*}.txt; \
+	done
+
+clean:
+	rm -rf $(VENV) demo-out cxr-home

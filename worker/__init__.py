@@ -1,0 +1,1 @@
+"""The application: settings, tables, steps, tasks and the command line."""
