@@ -1,0 +1,1 @@
+"""Everything that speaks DICOM; knows nothing of SQL, Celery or TensorFlow."""

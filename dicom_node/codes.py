@@ -1,0 +1,79 @@
+"""Coded concepts as data, and why an instance may stay unassessed.
+
+References
+----------
+DICOM PS3.16 Annex B (context groups), Annex D (DCM definitions)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from pydicom.sr.coding import Code
+
+# What TID 1500 is filled with.
+ENGLISH: Final = Code("en", "RFC5646", "English")  # TID 1204
+CHEST_RADIOGRAPHY: Final = Code("399208008", "SCT", "Plain chest X-ray")  # procedure reported
+ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")  # CID 7162
+SUMMARY: Final = Code("121111", "DCM", "Summary")
+COMMENT: Final = Code("121106", "DCM", "Comment")
+FINDING: Final = Code("121071", "DCM", "Finding")
+FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")
+LUNG: Final = Code("39607008", "SCT", "Lung")
+PNEUMONIA: Final = Code("233604007", "SCT", "Pneumonia")
+BACTERIAL_PNEUMONIA: Final = Code("53084003", "SCT", "Bacterial pneumonia")
+VIRAL_PNEUMONIA: Final = Code("75570004", "SCT", "Viral pneumonia")
+PRESENCE: Final = Code("121052", "DCM", "Presence of property")
+PROBABILITY: Final = Code("122157", "DCM", "Probability")  # of a calibrated model
+CERTAINTY: Final = Code("111012", "DCM", "Certainty of Finding")  # of any other
+PERCENT: Final = Code("%", "UCUM", "Percent")
+
+# CID 240 (Present-Absent) and CID 241's "undetermined": the three answers.
+ANSWERS: Final[Mapping[str, Code]] = MappingProxyType(
+    {
+        "PRESENT": Code("52101004", "SCT", "Present"),
+        "ABSENT": Code("272519000", "SCT", "Absent"),
+        "UNDETERMINED": Code("373068000", "SCT", "Undetermined"),
+    }
+)
+
+# CID 6135 Image Quality Finding
+_POSITIONING: Final = Code("111209", "DCM", "Positioning")
+_NO_IMAGE: Final = Code("111213", "DCM", "No image")
+_INAPPROPRIATE_PROCESSING: Final = Code("111219", "DCM", "Inappropriate image processing")
+_SOFTWARE_FAILURE: Final = Code("111218", "DCM", "Software failure")
+_OTHER_FAILURE: Final = Code("111220", "DCM", "Other failure")
+
+# Reason code -> (what a radiologist reads, CID 6135 code or None where DICOM has none).
+NOT_ASSESSED_REASONS: Final[Mapping[str, tuple[str, Code | None]]] = MappingProxyType(
+    {
+        "NOT_CHEST": ("the image is not a chest radiograph", None),
+        "NOT_FRONTAL": ("the image is not a frontal view", _POSITIONING),
+        "ROTATED": ("the image is rotated", _POSITIONING),
+        "INVERTED": ("the image's grey scale is inverted", _INAPPROPRIATE_PROCESSING),
+        "BLANK": ("the image is blank", _NO_IMAGE),
+        "OUTSIDE_POPULATION": ("the patient is outside the intended population", None),
+        "FOR_PROCESSING": (
+            "the image is for processing only, not for presentation",
+            _INAPPROPRIATE_PROCESSING,
+        ),
+        "UNSUPPORTED_SOP_CLASS": ("images of this SOP class are not supported", None),
+        "UNSUPPORTED_PHOTOMETRIC": ("its photometric interpretation is not supported", None),
+        "UNSUPPORTED_TRANSFER_SYNTAX": ("its transfer syntax is not supported", None),
+        "MULTI_FRAME": ("the instance has more than one frame", None),
+        "TOO_LARGE": ("the image is too large", None),
+        "NO_PIXELS": ("the instance has no pixel data", _NO_IMAGE),
+        "UNDECODABLE": ("the image cannot be decoded", _OTHER_FAILURE),
+        "MODEL_FAILURE": ("the analysis failed", _SOFTWARE_FAILURE),
+    }
+)
+
+# What a flag of a finding says to the reader; the finding stands.
+FLAG_SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "AGE_UNKNOWN": "the patient's age is not known",
+        "OUTSIDE_POPULATION": "the patient is outside the intended population",
+    }
+)

@@ -1,0 +1,109 @@
+"""The error tree: its branches follow what the caller does about them.
+
+Errors carry UIDs, reason codes and DIMSE statuses as fields; their text never holds a patient's
+name or id, so that any of them may be logged, stored and shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PacsWorkerError(Exception):
+    """Root of every error this project raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        One sentence for a person, without patient data.
+    **fields
+        Facts for a program (UIDs, statuses), kept as attributes.
+    """
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+
+class InstanceError(PacsWorkerError):
+    """An instance that cannot be assessed; never retried.
+
+    Parameters
+    ----------
+    reason : str
+        A key of :data:`dicom_node.codes.NOT_ASSESSED_REASONS`.
+    message : str
+        One sentence for a person, without patient data.
+    sop_instance_uid : str, optional
+        The instance, when it is known.
+    """
+
+    def __init__(self, reason: str, message: str, sop_instance_uid: str | None = None) -> None:
+        super().__init__(message, reason=reason, sop_instance_uid=sop_instance_uid)
+        self.reason = reason
+        self.sop_instance_uid = sop_instance_uid
+
+
+class UnsupportedInstance(InstanceError):  # noqa: N818 - the name says what it is
+    """A valid instance of a kind that is not handled: SOP class, photometric, size."""
+
+
+class InvalidInstance(InstanceError):  # noqa: N818
+    """A broken instance: a Type 1 attribute is missing, or it does not decode."""
+
+
+class PeerError(PacsWorkerError):
+    """No association, a lost one, or a peer out of resources (0xA7xx); retried with back-off.
+
+    Parameters
+    ----------
+    message : str
+        One sentence that says what to look at.
+    peer : str
+        The peer as ``AET@host:port``.
+    status : int, optional
+        The DIMSE status, when the peer answered at all.
+    """
+
+    def __init__(self, message: str, peer: str = "", status: int | None = None) -> None:
+        super().__init__(message, peer=peer, status=status)
+        self.peer = peer
+        self.status = status
+
+
+class ReportRefused(PacsWorkerError):  # noqa: N818
+    """The peer will not take this report, now or later (0xA9xx, 0xCxxx); for a person.
+
+    Parameters
+    ----------
+    message : str
+        One sentence that says what was refused and why.
+    peer : str
+        The peer as ``AET@host:port``.
+    status : int, optional
+        The DIMSE status; None when the SOP class was not accepted in the negotiation.
+    """
+
+    def __init__(self, message: str, peer: str = "", status: int | None = None) -> None:
+        super().__init__(message, peer=peer, status=status)
+        self.peer = peer
+        self.status = status
+
+
+class ConfigurationError(PacsWorkerError):
+    """A setting that stops the start; its text is one line that names the setting.
+
+    Parameters
+    ----------
+    setting : str
+        The key, such as ``CXR_PORT``.
+    message : str
+        What it must be.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(f"{setting}: {' '.join(message.split())}", setting=setting)
+        self.setting = setting

@@ -1,0 +1,82 @@
+"""The few attributes that the node needs of an encoded instance, without parsing the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.valuerep import TEXT_VR_DELIMS
+
+import dicom_node.privacy  # noqa: F401
+
+_KEYWORDS = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyDate",
+    "AccessionNumber",
+    "Modality",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+)
+_TAGS: Mapping[str, int] = {keyword: tag_for_keyword(keyword) or 0 for keyword in _KEYWORDS}
+
+
+def read_header(data: bytes) -> dict[str, str]:
+    """Read the attributes that identify an instance from its Part 10 bytes.
+
+    Parameters
+    ----------
+    data : bytes
+        A file as received; pixel data is not looked at.
+
+    Returns
+    -------
+    dict of str to str
+        By keyword; "" for what is absent or empty. Text with a wrong character set is decoded as
+        well as can be, as it must not keep an image from its patient's study.
+
+    Raises
+    ------
+    Exception
+        Whatever pydicom raises on bytes that are no data set; the kinds are not documented.
+    """
+    ds = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(_TAGS.values()))
+    raw = {keyword: _raw_value(ds, tag) for keyword, tag in _TAGS.items()}
+    encodings = _encodings(raw["SpecificCharacterSet"])
+    return {keyword: _text(value, encodings) for keyword, value in raw.items()}
+
+
+def _raw_value(ds: Dataset, tag: int) -> bytes:
+    """Return an element's bytes as they stand in the file; b"" when it is absent."""
+    if tag not in ds:
+        return b""
+    value: Any = ds.get_item(tag).value
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value
+    return "\\".join([value] if isinstance(value, str) else map(str, value)).encode()
+
+
+def _encodings(value: bytes) -> list[str]:
+    """Return the Python codecs for a Specific Character Set (PS3.3 C.12.1.1.2)."""
+    terms = [term.strip() for term in value.decode("ascii", "replace").split("\\")]
+    try:
+        return list(convert_encodings(terms))
+    except (LookupError, ValueError):
+        return ["iso8859"]
+
+
+def _text(value: bytes, encodings: list[str]) -> str:
+    try:
+        text = decode_bytes(value, encodings, TEXT_VR_DELIMS)
+    except (LookupError, ValueError):
+        text = value.decode("latin-1")
+    return text.replace("\0", "").strip()
