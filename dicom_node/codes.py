@@ -21,6 +21,7 @@ SUMMARY: Final = Code("121111", "DCM", "Summary")
 COMMENT: Final = Code("121106", "DCM", "Comment")
 FINDING: Final = Code("121071", "DCM", "Finding")
 FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")
+CHEST_REGION: Final = Code("816094009", "SCT", "Chest")  # CID 4031
 LUNG: Final = Code("39607008", "SCT", "Lung")
 PNEUMONIA: Final = Code("233604007", "SCT", "Pneumonia")
 BACTERIAL_PNEUMONIA: Final = Code("53084003", "SCT", "Bacterial pneumonia")
@@ -36,6 +37,16 @@ ANSWERS: Final[Mapping[str, Code]] = MappingProxyType(
         "PRESENT": Code("52101004", "SCT", "Present"),
         "ABSENT": Code("272519000", "SCT", "Absent"),
         "UNDETERMINED": Code("373068000", "SCT", "Undetermined"),
+    }
+)
+
+# CID 4010 DX View, by View Position (0018,5101)
+VIEWS: Final[Mapping[str, Code]] = MappingProxyType(
+    {
+        "AP": Code("399348003", "SCT", "antero-posterior"),
+        "PA": Code("272479007", "SCT", "postero-anterior"),
+        "LL": Code("399173006", "SCT", "left lateral"),
+        "RL": Code("399198007", "SCT", "right lateral"),
     }
 )
 

@@ -47,11 +47,11 @@ class InstanceError(PacsWorkerError):
         self.sop_instance_uid = sop_instance_uid
 
 
-class UnsupportedInstance(InstanceError):  # noqa: N818 - the name says what it is
+class UnsupportedInstance(InstanceError):
     """A valid instance of a kind that is not handled: SOP class, photometric, size."""
 
 
-class InvalidInstance(InstanceError):  # noqa: N818
+class InvalidInstance(InstanceError):
     """A broken instance: a Type 1 attribute is missing, or it does not decode."""
 
 
@@ -74,7 +74,7 @@ class PeerError(PacsWorkerError):
         self.status = status
 
 
-class ReportRefused(PacsWorkerError):  # noqa: N818
+class ReportRefused(PacsWorkerError):
     """The peer will not take this report, now or later (0xA9xx, 0xCxxx); for a person.
 
     Parameters

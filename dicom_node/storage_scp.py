@@ -96,7 +96,7 @@ class Reply(int):
         return ds
 
 
-class _Refused(Exception):  # noqa: N818 - carries the reply from where it is known
+class _Refused(Exception):
     def __init__(self, status: int, comment: str) -> None:
         super().__init__(comment)
         self.reply = Reply(status, comment)
@@ -352,9 +352,11 @@ def _on_open(event: Any, on_association_closed: Callable[[str], None]) -> None:
     being stored. The end of the association's thread comes once and after everything.
     """
     assoc = event.assoc
-    with_socket = assoc.dul.socket.socket
+    connection = assoc.dul.socket.socket
     # A response is a small packet that the peer waits for: do not hold it back.
-    with_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Half a PDU, and then silence, would hold the reading thread for ever.
+    connection.settimeout(assoc.network_timeout)
     run = assoc.run
 
     def run_and_tell() -> None:
