@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pydicom.uid import UID
 from pynetdicom import AE, _config
 
 import dicom_node.privacy  # noqa: F401
 
 # PS3.7 D.3.3.2: names this software in every association (a UID made for it, PS3.5 B.2).
-IMPLEMENTATION_CLASS_UID = "2.25.203456281913572838291836430427563712433"
+IMPLEMENTATION_CLASS_UID = UID("2.25.203456281913572838291836430427563712433")
 IMPLEMENTATION_VERSION_NAME = "CXR_WORKER_1"
 
 # The library's handlers format every message for its debug log, which is costly and unwanted.

@@ -1,0 +1,310 @@
+"""A dataset's pixels as they are meant to be seen: float32 in [0, 1], MONOCHROME2 sense.
+
+The grey scale pipeline (modality LUT, VOI LUT, presentation) is a function of the stored value
+alone. It is computed once for each value that occurs, in float32, and looked up for each pixel.
+
+References
+----------
+DICOM PS3.3 C.7.6.3, C.11.1, C.11.2, C.11.6; PS3.4 N.2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import RLELossless
+
+import dicom_node.privacy  # noqa: F401
+from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
+from dicom_node.errors import InvalidInstance, UnsupportedInstance
+
+Floats = npt.NDArray[np.float32]
+
+# Rows x columns x samples: well above the largest detector (about 20 million), well below what
+# makes a worker run out of memory.
+MAX_SAMPLES = 100_000_000
+
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+# PS3.3 C.7.6.3.1.2. In every YBR one, the first sample is the luminance.
+_LUMINANCE_FIRST = ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+_PHOTOMETRICS = (*_MONOCHROME, "PALETTE COLOR", "RGB", *_LUMINANCE_FIRST)
+
+# ITU-R BT.601, as in PS3.3 C.7.6.3.1.2 (YBR_FULL)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+# Where stored values are as the modality wrote them, with whatever is in the unused bits; a
+# compressed code stream holds BitsStored bits only.
+_VERBATIM = frozenset({*UNCOMPRESSED_TRANSFER_SYNTAXES, str(RLELossless)})
+
+# A table is computed for the values between the smallest and the largest, up to so many.
+_TABLE_SIZE = 1 << 16
+
+
+def to_pixels(ds: Dataset) -> Floats:
+    """Return the image as it is meant to be seen.
+
+    Parameters
+    ----------
+    ds : pydicom.dataset.Dataset
+        One instance with its file meta information; not changed.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (rows, columns), in [0, 1]; 0 is black.
+
+    Raises
+    ------
+    UnsupportedInstance
+        More than one frame, too large, or a photometric interpretation or transfer syntax that is
+        not handled.
+    InvalidInstance
+        No pixel data, or it does not decode.
+    """
+    uid = str(ds.get("SOPInstanceUID", "")) or None
+    syntax = _checked_syntax(ds, uid)
+    try:
+        stored, photometric = _decode(ds, syntax)
+        if photometric in _MONOCHROME:
+            return _grey(stored, ds)
+        return _luminance(stored, photometric, ds)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Decoders and pydicom raise all kinds, and their texts may quote values.
+        raise InvalidInstance("UNDECODABLE", "The image cannot be decoded.", uid) from error
+
+
+def _checked_syntax(ds: Dataset, uid: str | None) -> str:
+    """Refuse what is not handled, before anything is decoded; return the transfer syntax."""
+    if "PixelData" not in ds or not ds["PixelData"].value:
+        raise InvalidInstance("NO_PIXELS", "The instance has no pixel data.", uid)
+    photometric = _text(ds, "PhotometricInterpretation")
+    if photometric not in _PHOTOMETRICS:
+        raise UnsupportedInstance(
+            "UNSUPPORTED_PHOTOMETRIC", "The photometric interpretation is not supported.", uid
+        )
+    frames = _number(ds, "NumberOfFrames", 1)
+    if frames > 1:
+        raise UnsupportedInstance("MULTI_FRAME", "The instance has several frames.", uid)
+    rows, columns = _number(ds, "Rows", 0), _number(ds, "Columns", 0)
+    if rows < 1 or columns < 1:
+        raise InvalidInstance("UNDECODABLE", "Rows and Columns must be 1 or more.", uid)
+    if rows * columns * _number(ds, "SamplesPerPixel", 1) > MAX_SAMPLES:
+        raise UnsupportedInstance("TOO_LARGE", "The image is too large.", uid)
+    syntax = str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", ""))
+    if syntax not in decodable_transfer_syntaxes():
+        raise UnsupportedInstance(
+            "UNSUPPORTED_TRANSFER_SYNTAX", "The transfer syntax is not supported.", uid
+        )
+    return syntax
+
+
+def _text(ds: Dataset, keyword: str) -> str:
+    value = ds.get(keyword)
+    return str(value).strip().upper() if value is not None else ""
+
+
+def _number(ds: Dataset, keyword: str, default: float) -> float:
+    """Return the first value of an element as a finite number, or the default."""
+    value = ds.get(keyword)
+    if isinstance(value, list | tuple) or hasattr(value, "__iter__"):
+        value = next(iter(value), None) if not isinstance(value, str | bytes) else value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return default
+    return number if np.isfinite(number) else default
+
+
+def _decode(ds: Dataset, syntax: str) -> tuple[npt.NDArray[Any], str]:
+    """Return the stored values, and the photometric interpretation they are in now.
+
+    A JPEG decoder may have converted YBR to RGB; its answer counts, not the dataset.
+    """
+    verbatim = syntax in _VERBATIM
+    array, properties = get_decoder(syntax).as_array(
+        ds,
+        index=0,
+        raw=True,
+        correct_unused_bits=not verbatim,  # type: ignore[arg-type]
+    )
+    if verbatim:
+        array = _without_unused_bits(array, ds)
+    return array, str(properties["photometric_interpretation"])
+
+
+def _without_unused_bits(array: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
+    """Drop what is above High Bit and below the stored bits, such as an old overlay (PS3.5 8.1.1).
+
+    The shift to the right repeats the sign of a signed value.
+    """
+    width = array.dtype.itemsize * 8
+    bits_stored = int(ds.BitsStored)
+    high_bit = int(_number(ds, "HighBit", bits_stored - 1))
+    if not 1 <= bits_stored <= high_bit + 1 <= width:
+        raise ValueError("bits stored, high bit and bits allocated contradict each other")
+    if bits_stored == width:
+        return array
+    return (array << (width - 1 - high_bit)) >> (width - bits_stored)
+
+
+def _luminance(stored: npt.NDArray[Any], photometric: str, ds: Dataset) -> Floats:
+    """Return a colour image's luminance; colour has no grey scale pipeline (PS3.4 N.2.1)."""
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, ds)
+        white = float(np.iinfo(stored.dtype).max)
+    else:
+        white = float((1 << int(ds.BitsStored)) - 1)
+    if photometric in _LUMINANCE_FIRST:
+        grey = stored[..., 0].astype(np.float32)
+    else:
+        grey = stored[..., :3].astype(np.float32) @ _LUMA
+    grey *= np.float32(1.0 / white)
+    return np.clip(grey, 0, 1, out=grey)
+
+
+def _grey(stored: npt.NDArray[Any], ds: Dataset) -> Floats:
+    """Take a monochrome image through the grey scale pipeline."""
+    if stored.ndim != 2:
+        raise ValueError("a monochrome image has one sample per pixel")
+    low, high = int(stored.min()), int(stored.max())
+    if high - low >= _TABLE_SIZE:
+        return _displayed(stored.ravel(), np.True_, ds).reshape(stored.shape)
+    index = stored.astype(np.int32) - low
+    occurs: npt.NDArray[np.bool_] | np.bool_ = np.True_
+    if "PixelPaddingValue" in ds:
+        occurs = np.bincount(index.ravel(), minlength=high - low + 1) > 0
+    table = _displayed(np.arange(low, high + 1), occurs, ds)
+    return np.take(table, index)
+
+
+def _displayed(
+    values: npt.NDArray[Any], occurs: npt.NDArray[np.bool_] | np.bool_, ds: Dataset
+) -> Floats:
+    """Return what each stored value is displayed as.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Stored values, (n,).
+    occurs : numpy.ndarray of bool
+        Which of them the image holds, (n,); only these count for its darkest and brightest.
+    """
+    padding = _padding(values, ds)
+    counted = np.broadcast_to(occurs & ~padding, values.shape)
+    outputs = _modality(values, ds)
+    shown = _voi(outputs, ds)
+    if shown is None or _is_flat(shown[counted]):
+        # No window, or one that hides the whole image.
+        shown = _stretched(outputs, counted)
+    # PS3.3 C.11.6.1.2: INVERSE goes with MONOCHROME1, and both say the same thing once.
+    if (
+        _text(ds, "PresentationLUTShape") == "INVERSE"
+        or _text(ds, "PhotometricInterpretation") == "MONOCHROME1"
+    ):
+        shown = np.subtract(1, shown, dtype=np.float32)
+    shown[padding] = 0  # PS3.3 C.7.5.1.1.2: background, whatever the grey scale
+    return shown
+
+
+def _is_flat(values: Floats) -> bool:
+    return bool(values.size == 0 or values.min() == values.max())
+
+
+def _padding(values: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.bool_]:
+    """Tell which stored values are padding (PS3.3 C.7.5.1.1.2)."""
+    if "PixelPaddingValue" not in ds:
+        return np.zeros(values.shape, bool)
+    first = _number(ds, "PixelPaddingValue", np.nan)
+    last = _number(ds, "PixelPaddingRangeLimit", first)
+    if ds.get("PixelRepresentation") == 1:
+        # A negative value that was written as US.
+        first, last = (v - 65536 if v > 32767 else v for v in (first, last))
+    return (values >= min(first, last)) & (values <= max(first, last))
+
+
+def _stretched(outputs: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
+    """Map the darkest value that counts to 0 and the brightest to 1."""
+    if not counted.any():
+        return np.zeros(outputs.shape, np.float32)
+    low, high = outputs[counted].min(), outputs[counted].max()
+    if low == high:
+        return np.zeros(outputs.shape, np.float32)
+    return np.clip((outputs - low) / (high - low), 0, 1)
+
+
+def _modality(values: npt.NDArray[Any], ds: Dataset) -> Floats:
+    """Apply the modality LUT, or slope and intercept (PS3.3 C.11.1)."""
+    if ds.get("ModalityLUTSequence"):
+        entries, _ = _looked_up(values, ds.ModalityLUTSequence[0])
+        return entries
+    slope = np.float32(_number(ds, "RescaleSlope", 1) or 1)
+    return values.astype(np.float32) * slope + np.float32(_number(ds, "RescaleIntercept", 0))
+
+
+def _voi(outputs: Floats, ds: Dataset) -> Floats | None:
+    """Apply the first VOI LUT, or else the first window; None when there is none (C.11.2)."""
+    if ds.get("VOILUTSequence"):
+        entries, bits = _looked_up(outputs, ds.VOILUTSequence[0])
+        return np.clip(entries / np.float32((1 << bits) - 1), 0, 1)
+    center = _number(ds, "WindowCenter", np.nan)
+    width = _number(ds, "WindowWidth", np.nan)
+    function = _VOI_FUNCTIONS.get(_text(ds, "VOILUTFunction") or "LINEAR", _linear)
+    least = 1 if function is _linear else np.nextafter(0, 1)
+    if not (np.isfinite(center) and width >= least):
+        return None
+    return np.clip(function(outputs, np.float32(center), np.float32(width)), 0, 1)
+
+
+def _linear(x: Floats, center: np.float32, width: np.float32) -> Floats:
+    """PS3.3 C.11.2.1.2.1, Equation C.11-2 for an output of [0, 1]."""
+    if width == 1:
+        return (x > center - np.float32(0.5)).astype(np.float32)
+    return (x - (center - np.float32(0.5))) / (width - np.float32(1)) + np.float32(0.5)
+
+
+def _linear_exact(x: Floats, center: np.float32, width: np.float32) -> Floats:
+    """PS3.3 C.11.2.1.3.2."""
+    return (x - center) / width + np.float32(0.5)
+
+
+def _sigmoid(x: Floats, center: np.float32, width: np.float32) -> Floats:
+    """PS3.3 C.11.2.1.3.1; the exponent is bounded, as float32 ends at e^88."""
+    exponent = np.clip(np.float32(-4) * (x - center) / width, -80, 80)
+    return np.float32(1) / (np.float32(1) + np.exp(exponent))
+
+
+_VOI_FUNCTIONS: dict[str, Callable[[Floats, np.float32, np.float32], Floats]] = {
+    "LINEAR": _linear,
+    "LINEAR_EXACT": _linear_exact,
+    "SIGMOID": _sigmoid,
+}
+
+
+def _looked_up(values: npt.NDArray[Any], item: Dataset) -> tuple[Floats, int]:
+    """Return the entry of an item's LUT for each value, and the bits of an entry (C.11.1.1)."""
+    length, first, bits = (int(v) for v in item.LUTDescriptor)
+    length = length or _TABLE_SIZE
+    if first > 32767 and values.size and values.min() < 0:
+        first -= 65536
+    entries = _lut_entries(item, length)
+    index = np.clip(np.rint(values).astype(np.int64) - first, 0, entries.size - 1)
+    return entries[index], min(max(bits, 1), 16)
+
+
+def _lut_entries(item: Dataset, length: int) -> Floats:
+    """Return a LUT's entries: US or SS as numbers, OW as bytes, 8-bit ones possibly packed."""
+    data = item.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * length else "<u2")
+    entries = np.asarray(data, np.float32).reshape(-1)[:length]
+    if entries.size == 0:
+        raise ValueError("the LUT is empty")
+    return entries
