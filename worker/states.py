@@ -1,0 +1,93 @@
+"""States of a study and of owed work, and the one table of what may follow what."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StudyState(StrEnum):
+    """Where a study stands; the words of ``cxr-worker results``."""
+
+    RECEIVING = "RECEIVING"
+    READY = "READY"
+    REPORTED = "REPORTED"
+    DELIVERED = "DELIVERED"
+    COMMITTED = "COMMITTED"
+    FAILED = "FAILED"
+
+
+class StudyEvent(StrEnum):
+    """What may happen to a study."""
+
+    STORED = "STORED"
+    QUIET = "QUIET"
+    REPORT_SAVED = "REPORT_SAVED"
+    ALL_DELIVERED = "ALL_DELIVERED"
+    ALL_COMMITTED = "ALL_COMMITTED"
+    GIVEN_UP = "GIVEN_UP"
+    REQUEUED = "REQUEUED"
+    DELIVERY_OWED = "DELIVERY_OWED"
+
+
+_S, _E = StudyState, StudyEvent
+
+# A pair that is not listed leaves the state as it is: events may come late or twice.
+TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
+    (_S.RECEIVING, _E.QUIET): _S.READY,
+    (_S.RECEIVING, _E.GIVEN_UP): _S.FAILED,
+    (_S.READY, _E.STORED): _S.RECEIVING,
+    (_S.READY, _E.REPORT_SAVED): _S.REPORTED,
+    (_S.READY, _E.GIVEN_UP): _S.FAILED,
+    (_S.REPORTED, _E.STORED): _S.RECEIVING,
+    (_S.REPORTED, _E.ALL_DELIVERED): _S.DELIVERED,
+    (_S.REPORTED, _E.GIVEN_UP): _S.FAILED,
+    (_S.REPORTED, _E.REQUEUED): _S.RECEIVING,
+    (_S.DELIVERED, _E.STORED): _S.RECEIVING,
+    (_S.DELIVERED, _E.ALL_COMMITTED): _S.COMMITTED,
+    (_S.DELIVERED, _E.REQUEUED): _S.RECEIVING,
+    (_S.COMMITTED, _E.STORED): _S.RECEIVING,
+    (_S.COMMITTED, _E.REQUEUED): _S.RECEIVING,
+    (_S.FAILED, _E.STORED): _S.RECEIVING,
+    (_S.FAILED, _E.REQUEUED): _S.RECEIVING,
+    (_S.FAILED, _E.DELIVERY_OWED): _S.REPORTED,
+    (_S.FAILED, _E.REPORT_SAVED): _S.REPORTED,
+    (_S.FAILED, _E.ALL_DELIVERED): _S.DELIVERED,
+}
+
+
+def after(state: StudyState, event: StudyEvent) -> StudyState:
+    """Give the state that follows `event` in `state`."""
+    return TRANSITIONS.get((state, event), state)
+
+
+class JobKind(StrEnum):
+    """The three steps a worker owes; the subject is an instance, a study, a delivery."""
+
+    CLASSIFY = "CLASSIFY"
+    REPORT = "REPORT"
+    DELIVER = "DELIVER"
+
+
+class JobState(StrEnum):
+    """Owed work: to be done when due, held by a worker, or given up for a person to see."""
+
+    DUE = "DUE"
+    LEASED = "LEASED"
+    DEAD = "DEAD"
+
+
+class DeliveryState(StrEnum):
+    """Where one report stands at one destination."""
+
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    SUPERSEDED = "SUPERSEDED"
+    FAILED = "FAILED"
+
+
+class Finding(StrEnum):
+    """Presence of pneumonia (DICOM PS3.16 CID 240 terms are the report's concern)."""
+
+    PRESENT = "PRESENT"
+    ABSENT = "ABSENT"
+    UNDETERMINED = "UNDETERMINED"

@@ -1,0 +1,256 @@
+"""The results database as typed SQLAlchemy tables; ``docs/database.md`` describes them for readers.
+
+What is owed stands in `jobs`, committed together with the row that owes it (transactional outbox):
+a job exists exactly as long as its work is not done.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from worker.states import DeliveryState, JobState, StudyState
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC; SQLite has no time zones, so there it is stored naive."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; convert others to UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times in the database are aware")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Give the time back as aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; constraint names are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy's own class attribute)
+        datetime: UTCDateTime,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+    }
+
+
+# SQLite numbers rows by itself only for INTEGER PRIMARY KEY.
+Id = BigInteger().with_variant(Integer, "sqlite")
+UID = String(64)
+
+
+def _one_of(column: str, words: type) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)  # type: ignore[attr-defined]
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class Study(Base):
+    """One study, identified by its Study Instance UID (0020,000D)."""
+
+    __tablename__ = "studies"
+    __table_args__ = (
+        _one_of("state", StudyState),
+        Index(None, "received_at"),
+        Index(None, "patient_id"),
+        Index(None, "accession_number"),
+        Index(None, "state", "received_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    patient_id: Mapped[str] = mapped_column(String(256))
+    accession_number: Mapped[str] = mapped_column(String(64))
+    study_date: Mapped[str] = mapped_column(String(8))
+    state: Mapped[str] = mapped_column(String(16))
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[datetime]
+    last_received_at: Mapped[datetime]
+
+    instances: Mapped[list[Instance]] = relationship(
+        back_populates="study", order_by="Instance.id", lazy="raise"
+    )
+    reports: Mapped[list[Report]] = relationship(
+        back_populates="study", order_by="Report.revision", lazy="raise"
+    )
+
+
+class Instance(Base):
+    """One stored SOP instance; the row exists only when its bytes are durable in the archive."""
+
+    __tablename__ = "instances"
+    __table_args__ = (Index(None, "study_id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    series_instance_uid: Mapped[str] = mapped_column(UID)
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    modality: Mapped[str] = mapped_column(String(16))
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    path: Mapped[str] = mapped_column(String(255))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    received_at: Mapped[datetime]
+
+    study: Mapped[Study] = relationship(back_populates="instances", lazy="raise")
+    findings: Mapped[list[FindingRow]] = relationship(
+        back_populates="instance", order_by="FindingRow.id", lazy="raise"
+    )
+
+
+class Model(Base):
+    """A model artifact that has answered at least once, by the digest over all its parts."""
+
+    __tablename__ = "models"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    details: Mapped[dict[str, Any]]
+    first_used_at: Mapped[datetime]
+
+
+class FindingRow(Base):
+    """What one model says of one instance, or the stated reason why it says nothing."""
+
+    __tablename__ = "findings"
+    __table_args__ = (
+        UniqueConstraint("instance_id", "model_id"),
+        CheckConstraint(
+            "(assessed AND reason IS NULL AND finding IS NOT NULL AND pneumonia IS NOT NULL) OR "
+            "(NOT assessed AND reason IS NOT NULL AND finding IS NULL AND pneumonia IS NULL)",
+            name="assessed_or_reason",
+        ),
+        Index(None, "model_id"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    assessed: Mapped[bool]
+    reason: Mapped[str | None] = mapped_column(String(64))
+    finding: Mapped[str | None] = mapped_column(String(16))
+    pneumonia: Mapped[float | None]
+    bacterial: Mapped[float | None]
+    viral: Mapped[float | None]
+    flags: Mapped[list[str]]
+    created_at: Mapped[datetime]
+
+    instance: Mapped[Instance] = relationship(back_populates="findings", lazy="raise")
+    model: Mapped[Model] = relationship(lazy="raise")
+
+
+class Report(Base):
+    """One Structured Report; a later revision replaces an earlier one."""
+
+    __tablename__ = "reports"
+    __table_args__ = (UniqueConstraint("study_id", "revision"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    revision: Mapped[int]
+    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    path: Mapped[str] = mapped_column(String(255))
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+    study: Mapped[Study] = relationship(back_populates="reports", lazy="raise")
+    model: Mapped[Model] = relationship(lazy="raise")
+    deliveries: Mapped[list[Delivery]] = relationship(
+        back_populates="report", order_by="Delivery.destination", lazy="raise"
+    )
+
+
+class Delivery(Base):
+    """One report on its way to one destination, and what that destination answered last."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("report_id", "destination"),
+        _one_of("state", DeliveryState),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"))
+    destination: Mapped[str] = mapped_column(String(300))
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_status: Mapped[int | None]
+    last_answer: Mapped[str | None] = mapped_column(Text)
+    delivered_at: Mapped[datetime | None]
+
+    report: Mapped[Report] = relationship(back_populates="deliveries", lazy="raise")
+
+
+class Job(Base):
+    """Owed work. `token` grows with each claim, so that a late write of a lost lease is refused."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("kind", "subject_id"),
+        _one_of("state", JobState),
+        Index(None, "kind", "due_at"),
+        Index(None, "study_id", "kind"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject_id: Mapped[int] = mapped_column(BigInteger)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    destination: Mapped[str] = mapped_column(String(300), default="")
+    state: Mapped[str] = mapped_column(String(8), default=JobState.DUE)
+    due_at: Mapped[datetime]
+    token: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class Reception(Base):
+    """An association that is still open and has sent instances of a study."""
+
+    __tablename__ = "receptions"
+    __table_args__ = (Index(None, "study_id"),)
+
+    association_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
+    last_at: Mapped[datetime]
