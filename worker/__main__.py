@@ -1,0 +1,385 @@
+"""The command line. Each command imports what it needs when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dicom_node.errors import PacsWorkerError
+from worker.states import StudyState
+
+app = typer.Typer(
+    name="cxr-worker",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Finds pneumonia on paediatric chest radiographs and reports it to the PACS.
+
+A study comes in by C-STORE, is classified by a ResNet, and its Structured Report goes out to every
+destination. For research use, not for primary diagnosis.
+
+Try it:
+
+    CXR_DESTINATIONS=PACS@192.0.2.7:104 cxr-worker up
+
+    cxr-worker send radiograph.jpeg --to CXRWORKER@localhost:11112 --patient-age 003Y --view AP
+
+    cxr-worker results
+
+Settings come from the environment: `cxr-worker settings`. Something is wrong? `cxr-worker doctor`.
+""",
+)
+db = typer.Typer(no_args_is_help=True, help="The results database.")
+model = typer.Typer(no_args_is_help=True, help="The model that answers.")
+app.add_typer(db, name="db")
+app.add_typer(model, name="model")
+
+
+def _print(text: object) -> None:
+    from rich.console import Console
+
+    Console().print(text)
+
+
+def _start(*, schema: bool = False) -> Any:
+    """Read the settings, set up logging, and look whether the database is the one we know."""
+    from worker import composition, logs
+
+    settings = composition.settings()
+    logs.configure(settings.log_level)
+    if schema:
+        from worker.database import require_schema
+
+        require_schema(composition.engine())
+    return settings
+
+
+def _stop_event() -> threading.Event:
+    """Give the event that SIGINT and SIGTERM set."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped
+
+
+# --- roles -----------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Run")
+def up() -> None:
+    """Run everything on this machine: node, relay, workers, and Redis if none is set.
+
+    SQLite and Redis live in CXR_HOME unless CXR_DATABASE_URL and CXR_BROKER_URL name others. One
+    Ctrl-C stops all.
+    """
+    from worker import composition, database
+    from worker import up as supervisor
+
+    settings = _start()
+    composition.model_info()
+    if settings.database_url.startswith("sqlite"):
+        database.upgrade(settings.database_url)
+    database.require_schema(composition.engine())
+    composition.engine().dispose()
+    where = f"{settings.ae_title}@{settings.bind}:{settings.port}"
+    goes = ", ".join(map(str, settings.destinations)) or "nowhere: CXR_DESTINATIONS is not set"
+
+    def tell() -> None:
+        typer.echo(f"cxr-worker is ready: receives as {where}, reports go to {goes}. Ctrl-C stops.")
+
+    supervisor.run(settings, tell)
+    typer.echo("cxr-worker has stopped.")
+
+
+@app.command(rich_help_panel="Run")
+def node() -> None:
+    """Receive studies: Verification and Storage SCP."""
+    from worker import composition, tasks
+    from worker import node as reception
+    from worker import up as supervisor
+    from worker.database import build_sessions
+    from worker.doorbell import Doorbell
+
+    supervisor.die_with_parent()
+    settings = _start(schema=True)
+    stopped = _stop_event()
+    doorbell = Doorbell(tasks.announce)
+    sessions = build_sessions(composition.engine())
+    running = reception.start(settings, composition.archive(), sessions, doorbell.ring)
+    supervisor.mark_ready("node")
+    stopped.wait()
+    running.shutdown(grace_s=10)
+    doorbell.stop()
+
+
+@app.command(rich_help_panel="Run")
+def worker(
+    queues: Annotated[str, typer.Option(help="gpu classifies; io reports and delivers.")] = (
+        "gpu,io"
+    ),
+    concurrency: Annotated[int, typer.Option(min=1, help="Processes, or threads for io.")] = 1,
+) -> None:
+    """Classify, report and deliver: a Celery worker (`celery -A worker.tasks worker -Q gpu`)."""
+    from worker import composition, tasks
+    from worker import up as supervisor
+
+    supervisor.die_with_parent()
+    settings = _start(schema=True)
+    names = [name.strip() for name in queues.split(",")]
+    if not set(names) <= {"gpu", "io"}:
+        raise typer.BadParameter("the queues are gpu and io", param_hint="--queues")
+    if "gpu" in names:
+        composition.model_info()
+    composition.engine().dispose()
+    composition.engine.cache_clear()
+    pool = "prefork" if "gpu" in names else "threads"
+    tasks.app.worker_main([
+        "--quiet", "worker", "--queues", ",".join(names), "--pool", pool,
+        "--concurrency", str(concurrency), "--hostname", f"{'-'.join(names)}-{_pid()}@%h",
+        "--loglevel", settings.log_level, "--without-gossip", "--without-mingle",
+        "--without-heartbeat",
+    ])  # fmt: skip
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+@app.command(rich_help_panel="Run")
+def relay() -> None:
+    """Announce due work that no message announced."""
+    from worker import composition, tasks
+    from worker import relay as relaying
+    from worker import up as supervisor
+
+    supervisor.die_with_parent()
+    _start(schema=True)
+    relaying.run(composition.desk(), tasks.announce, tasks.waiting, _stop_event())
+
+
+@app.command(hidden=True)
+def redis() -> None:
+    """Run the embedded Redis of `up`."""
+    from worker import composition, embedded
+    from worker import up as supervisor
+
+    supervisor.die_with_parent()
+    embedded.run_server(composition.settings().redis_socket)
+
+
+# --- people ----------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Use")
+def send(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="DICOM, JPEG or PNG files, or folders of them.", exists=True),
+    ],
+    to: Annotated[str, typer.Option(help="Where to: AET@host:port.")],
+    calling: Annotated[str, typer.Option(help="Our AE title.")] = "CXRSEND",
+    patient_age: Annotated[
+        str | None, typer.Option(help="Age for wrapped JPEG and PNG, such as 003Y or 018M.")
+    ] = None,
+    view: Annotated[
+        str | None, typer.Option(help="View position for wrapped JPEG and PNG, such as AP.")
+    ] = None,
+    one_study: Annotated[
+        bool, typer.Option("--one-study", help="Wrap all images into one study.")
+    ] = False,
+) -> None:
+    """Send radiographs as a modality would.
+
+    DICOM files go as they are; JPEG and PNG are wrapped into DX objects first, one study a file.
+    """
+    from worker import sending
+
+    wrapping = sending.Wrapping(patient_age, view)
+    if not sending.send_all(paths, to, calling, wrapping, one_study=one_study):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Use")
+def results(
+    study: Annotated[str | None, typer.Option(help="Study Instance UID.")] = None,
+    accession: Annotated[str | None, typer.Option(help="Accession Number.")] = None,
+    patient_id: Annotated[str | None, typer.Option(help="Patient ID.")] = None,
+    state: Annotated[StudyState | None, typer.Option(case_sensitive=False)] = None,
+    since: Annotated[datetime | None, typer.Option(help="Received since; local time.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the newest.")] = None,
+    output: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+) -> None:
+    """Show studies with their findings, newest first."""
+    from worker import composition
+    from worker import results as queries
+
+    if output not in ("table", "json", "csv"):
+        raise typer.BadParameter("is table, json or csv", param_hint="--format")
+    _start()
+    with composition.reading_sessions()() as session:
+        found = queries.find_studies(
+            session, study=study, accession=accession, patient_id=patient_id, state=state,
+            since=since and since.astimezone(), limit=limit,
+        )  # fmt: skip
+        records = [queries.study_record(row) for row in found]
+    if output == "table":
+        _print(queries.to_table(records) if records else "No study matches.")
+    else:
+        typer.echo(
+            queries.to_json(records) if output == "json" else queries.to_csv(records).rstrip()
+        )
+
+
+@app.command(rich_help_panel="Use")
+def demo(
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of JPEG, PNG or DICOM radiographs.", exists=True)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where reports and pictures go.")] = Path("demo-out"),
+) -> None:
+    """Run the main job on real radiographs, against an embedded PACS stand-in."""
+    from worker import demo as demonstration
+
+    if not demonstration.run(images, out):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Operate")
+def doctor() -> None:
+    """Check everything the product stands on; say what is wrong and what to do."""
+    from rich.console import Console
+
+    from worker import doctor as examination
+
+    settings = _start()
+    console = Console(highlight=False)
+    sick = 0
+    for check in examination.examine(settings):
+        mark = "[green]ok  [/]" if check.healthy else "[red]look[/]"
+        console.print(f"{mark} [bold]{check.name}[/]: {check.found}", soft_wrap=True)
+        if not check.healthy:
+            console.print(f"     -> {check.advice}", soft_wrap=True)
+            sick += 1
+    if sick:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Operate")
+def requeue(
+    study: Annotated[list[str], typer.Argument(help="Study Instance UIDs.")],
+) -> None:
+    """Try what was given up again; a study with nothing given up is done anew."""
+    from worker import composition, ledger, tasks
+    from worker.states import JobKind
+    from worker.steps import Bell
+
+    _start(schema=True)
+    desk = composition.desk()
+    unknown = 0
+    for uid in study:
+        with desk.sessions() as session, session.begin():
+            owed = ledger.requeue(session, uid, desk.clock())
+        typer.echo(f"{uid}: {'no such study' if owed is None else f'{owed} jobs owed'}")
+        unknown += owed is None
+    for kind in (JobKind.CLASSIFY, JobKind.REPORT):
+        tasks.announce(Bell(kind))
+    if unknown:
+        raise typer.Exit(1)
+
+
+@app.command("dead-letters", rich_help_panel="Operate")
+def dead_letters() -> None:
+    """List work that was given up, with the reason."""
+    from worker import composition, ledger
+
+    _start()
+    with composition.reading_sessions()() as session:
+        rows = ledger.dead_letters(session)
+    for job, uid in rows:
+        typer.echo(f"{uid}  {job.kind.lower()}  {job.destination or '-'}  {job.last_error}")
+    if not rows:
+        typer.echo("Nothing was given up.")
+
+
+@app.command(rich_help_panel="Operate")
+def settings() -> None:
+    """List all settings with their meaning and default."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from worker.settings import FILE_KEY, describe_settings
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("setting", "default", "meaning"):
+        table.add_column(name, overflow="fold", no_wrap=name == "setting")
+    for key, default, meaning in describe_settings():
+        table.add_row(key, default, meaning)
+    table.add_row(FILE_KEY, "./.env", "File with settings, .env or .toml; the environment wins.")
+    Console().print(table)
+
+
+@db.command("upgrade")
+def db_upgrade(
+    revision: Annotated[str, typer.Argument(help="Revision; head is the newest.")] = "head",
+) -> None:
+    """Bring the database to the schema that this version needs."""
+    from worker import composition, database
+
+    url = _start().database_url
+    composition.engine().dispose()
+    database.upgrade(url, revision)
+    typer.echo(f"database is at revision {database.current_revision(composition.engine())}")
+
+
+@db.command("downgrade")
+def db_downgrade(
+    revision: Annotated[str, typer.Argument(help="Revision to go back to; base drops all.")],
+) -> None:
+    """Take the database back to an older schema. Back it up first."""
+    from worker import composition, database
+
+    url = _start().database_url
+    database.downgrade(url, revision)
+    typer.echo(f"database is at revision {database.current_revision(composition.engine())}")
+
+
+@model.command("show")
+def model_show() -> None:
+    """Show the model that answers: name, version, digest, thresholds, validation figures."""
+    import json
+    from dataclasses import asdict
+
+    from worker import composition
+
+    _start()
+    typer.echo(json.dumps(asdict(composition.model_info()), indent=2, default=str))
+
+
+def main() -> None:
+    """Run the command line; what a person did wrong is one line, not a traceback."""
+    try:
+        app()
+    except PacsWorkerError as error:
+        sys.exit(f"cxr-worker: {error}")
+    except Exception as error:
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
+            raise
+        words = str(error).strip().splitlines()[:1]
+        sys.exit(
+            f"cxr-worker: {type(error).__name__}: {' '.join(words)}; `cxr-worker doctor` may know "
+            "more, CXR_LOG_LEVEL=DEBUG shows where"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Composition root of a process: settings, engine, archive, classifier; each built when asked for.
+
+Celery forks its children after import, so nothing here is built at import time: a connection or a
+TensorFlow runtime must not cross a fork.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node.archive import Archive
+from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
+from worker.settings import Settings
+from worker.steps import Desk
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from model.predict import Classifier, ModelInfo
+
+
+@cache
+def settings() -> Settings:
+    """Read this process's settings.
+
+    Raises
+    ------
+    ConfigurationError
+        When one is wrong.
+    """
+    return Settings.from_env()
+
+
+@cache
+def engine() -> Engine:
+    """Build the database engine."""
+    return build_engine(settings().database_url)
+
+
+@cache
+def archive() -> Archive:
+    """Open the archive."""
+    return Archive(settings().archive_root, settings().archive_reserve_mb * 1_000_000)
+
+
+@cache
+def desk() -> Desk:
+    """Gather what the steps work with, over a database whose schema is the one they know."""
+    require_schema(engine())
+    return Desk(build_sessions(engine()), archive(), settings())
+
+
+def reading_sessions() -> sessionmaker[Session]:
+    """Give sessions for queries."""
+    require_schema(engine())
+    return build_reading_sessions(engine())
+
+
+def model_path() -> Path:
+    """Name the folder of the model: the one that is set, or the one that is shipped."""
+    import model
+
+    return settings().model or Path(model.__file__).parent / "released"
+
+
+def model_info() -> ModelInfo:
+    """Read what the model says of itself, without TensorFlow.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no valid artifact.
+    """
+    from model.predict import load_info
+
+    return load_info(model_path())
+
+
+@cache
+def classifier() -> Classifier:
+    """Load the network."""
+    from model.predict import Classifier
+
+    return Classifier.load(model_path(), device=settings().device, population=settings().population)

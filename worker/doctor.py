@@ -1,0 +1,148 @@
+"""Looks at everything the product stands on; says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import ConfigurationError, PacsWorkerError
+from worker.settings import Settings
+
+BROKER_TIMEOUT_S = 3
+LOW_SPACE_BYTES = 5_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `advice` is empty when all is well."""
+
+    name: str
+    found: str
+    advice: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing has to be done."""
+        return not self.advice
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Look at database, migrations, broker, archive, model, decoders and every destination."""
+    looks: list[tuple[str, Callable[[Settings], Check]]] = [
+        ("database", _database),
+        ("broker", _broker),
+        ("archive", _archive),
+        ("model", _model),
+        ("decoders", _decoders),
+        ("destinations", _destinations),
+    ]
+    for name, look in looks:
+        try:
+            yield look(settings)
+        except ConfigurationError as error:
+            yield Check(name, "not usable", str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, the other checks still run
+            yield Check(name, f"failed with {type(error).__name__}", _advice(name))
+    yield from (_echo(settings, str(peer)) for peer in settings.destinations)
+
+
+def _advice(name: str) -> str:
+    return {
+        "database": "check CXR_DATABASE_URL and that the server runs and lets us in",
+        "broker": "start Redis, or correct CXR_BROKER_URL; meanwhile nothing is lost, only late",
+        "archive": "check CXR_ARCHIVE and who may write there",
+    }.get(name, "run again with CXR_LOG_LEVEL=DEBUG and report this")
+
+
+def _database(settings: Settings) -> Check:
+    from sqlalchemy import make_url
+
+    from worker import database, ledger
+
+    engine = database.build_engine(settings.database_url)
+    shown = make_url(settings.database_url).render_as_string(hide_password=True)
+    database.require_schema(engine)
+    with database.build_reading_sessions(engine)() as session:
+        depth = ledger.depth(session)
+    owed = ", ".join(f"{count} {what.lower()}" for what, count in depth.items()) or "nothing owed"
+    dead = sum(count for what, count in depth.items() if what.endswith("DEAD"))
+    advice = f"{dead} given up: see `cxr-worker dead-letters`" if dead else ""
+    return Check("database", f"{shown}, revision {database.head_revision()}, {owed}", advice)
+
+
+def _broker(settings: Settings) -> Check:
+    from kombu import Connection
+
+    limits = {"socket_connect_timeout": BROKER_TIMEOUT_S, "socket_timeout": BROKER_TIMEOUT_S}
+    redis = not settings.broker_url.startswith("amqp")
+    with Connection(settings.broker_url, transport_options=limits if redis else {}) as connection:
+        shown = connection.as_uri()
+        try:
+            connection.ensure_connection(max_retries=1, timeout=BROKER_TIMEOUT_S)
+            connection.default_channel.queue_declare("gpu", passive=False)
+        except (connection.connection_errors, OSError) as error:
+            started = " (`cxr-worker up` starts it)" if settings.embedded_broker else ""
+            return Check(
+                "broker", f"{shown} does not answer: {type(error).__name__}",
+                _advice("broker") + started,
+            )  # fmt: skip
+    return Check("broker", f"{shown} answers")
+
+
+def _archive(settings: Settings) -> Check:
+    from dicom_node.archive import Archive
+
+    archive = Archive(settings.archive_root)
+    probe = Path(settings.archive_root) / f".doctor-{os.getpid()}"
+    try:
+        probe.write_bytes(b"")
+    except OSError as error:
+        return Check("archive", f"{settings.archive_root}: {error.strerror}", _advice("archive"))
+    probe.unlink()
+    free = archive.free_bytes()
+    found = f"{settings.archive_root}, {free / 1e9:.1f} GB free"
+    reserve = settings.archive_reserve_mb * 1_000_000
+    if free < reserve:
+        return Check("archive", found, "make room: instances are refused with 0xA700")
+    low = free < reserve + LOW_SPACE_BYTES
+    return Check("archive", found, "make room soon" if low else "")
+
+
+def _model(settings: Settings) -> Check:  # noqa: ARG001  composition reads the same settings
+    from worker import composition
+
+    info = composition.model_info()
+    return Check("model", f"{info.name} {info.version}, digest {info.digest[:16]}")
+
+
+def _decoders(settings: Settings) -> Check:  # noqa: ARG001
+    from pydicom.uid import UID
+
+    from dicom_node.contexts import COMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
+
+    usable = decodable_transfer_syntaxes()
+    missing = [UID(uid).name for uid in COMPRESSED_TRANSFER_SYNTAXES if uid not in usable]
+    found = f"{len(usable)} transfer syntaxes"
+    advice = f"not offered: {', '.join(missing)}; install the pylibjpeg packages"
+    return Check("decoders", found, advice if missing else "")
+
+
+def _destinations(settings: Settings) -> Check:
+    if settings.destinations:
+        return Check("destinations", f"{len(settings.destinations)} set")
+    return Check(
+        "destinations", "none set", "set CXR_DESTINATIONS=AET@host:port, or reports stay here"
+    )
+
+
+def _echo(settings: Settings, destination: str) -> Check:
+    from dicom_node import storage_scu
+    from dicom_node.peer import Peer
+
+    try:
+        storage_scu.echo(Peer.parse(destination), settings.ae_title, timeout_s=5)
+    except PacsWorkerError as error:
+        return Check(destination, "does not answer C-ECHO", str(error))
+    return Check(destination, "answers C-ECHO")

@@ -1,0 +1,66 @@
+"""The relay finds due work that no message announced, and announces it.
+
+It makes up for every lost message: a broker that was away, emptied or restored, a worker that died
+with one in its hands. It also wakes what becomes due by the clock: a back-off that ends, a lease
+that expires, a study that fell quiet without its association being closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from worker import ledger
+from worker.states import JobKind
+from worker.steps import Bell, Desk
+
+log = logging.getLogger(__name__)
+
+# Work this young is being announced by whoever made it due.
+GRACE = timedelta(milliseconds=200)
+# Bells beyond this wait in a queue already; more would only pile up while no worker runs.
+ENOUGH = 32
+
+
+def announce_due(
+    desk: Desk, announce: Callable[[Bell], None], waiting: Callable[[JobKind], int]
+) -> list[Bell]:
+    """Ring once for each kind of due work.
+
+    Parameters
+    ----------
+    announce
+        Sends one message.
+    waiting
+        Tells how many messages wait in the queue of a kind of work.
+    """
+    with desk.sessions() as session:
+        due = ledger.due_bells(session, desk.clock() - GRACE, desk.silence)
+    bells = [Bell(kind, destination) for kind, destination in due]
+    rung = [bell for bell in bells if waiting(bell.kind) < ENOUGH]
+    for bell in rung:
+        announce(bell)
+    return rung
+
+
+def run(
+    desk: Desk,
+    announce: Callable[[Bell], None],
+    waiting: Callable[[JobKind], int],
+    stopped: threading.Event,
+) -> None:
+    """Announce due work until `stopped`; a database or broker that is away is tried again."""
+    away = False
+    while not stopped.wait(desk.settings.relay_interval_s):
+        try:
+            announce_due(desk, announce, waiting)
+        except Exception as error:  # noqa: BLE001  the relay outlives whatever is away
+            if not away:
+                log.warning("database or broker is away: %s", type(error).__name__)
+            away = True
+        else:
+            if away:
+                log.info("database and broker are back")
+            away = False

@@ -1,0 +1,388 @@
+"""The three steps a worker takes. Plain functions; what they work with is passed in."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dicom_node.archive import Archive
+from dicom_node.errors import InstanceError, InvalidInstance, PeerError, ReportRefused
+from dicom_node.peer import Peer
+from dicom_node.status import describe
+from worker import ledger
+from worker.database import SessionFactory
+from worker.ledger import Claim, LeaseLost, NewFinding, NewReport, Story
+from worker.settings import Settings
+from worker.states import JobKind
+from worker.tables import FindingRow, Instance, Model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pydicom import Dataset
+
+    from dicom_node.report import AlgorithmDevice, InstanceFinding
+    from model.fitness import Population
+    from model.predict import ModelInfo, Prediction
+
+log = logging.getLogger(__name__)
+
+MODEL_FAILURE = "MODEL_FAILURE"
+CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
+
+
+class Classifier(Protocol):
+    """What the classify step needs of a model; :class:`model.predict.Classifier` is one."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, version, digest, thresholds."""
+        ...
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Make (rows, columns) float32 in [0, 1] the network's input."""
+        ...
+
+    def predict(self, batch: np.ndarray, population: Population) -> list[Prediction]:
+        """Answer (batch, size, size) float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every step works with."""
+
+    sessions: SessionFactory
+    archive: Archive
+    settings: Settings
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long claimed work is hidden from other workers."""
+        return timedelta(seconds=self.settings.lease_s)
+
+    @property
+    def silence(self) -> timedelta:
+        """How long an open association may be silent before it counts as gone."""
+        return timedelta(seconds=self.settings.network_timeout_s)
+
+    def back_off(self, attempts: int, first_s: float, most_s: float) -> datetime:
+        """Give the time of the next try: doubling, capped, with jitter of up to a quarter."""
+        wait = min(most_s, first_s * 2 ** min(attempts - 1, 30))
+        return self.clock() + timedelta(seconds=wait * random.uniform(0.75, 1))  # noqa: S311
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """A message that work may be due; the ledger knows what work."""
+
+    kind: JobKind
+    destination: str = ""
+
+
+# --- classify --------------------------------------------------------------------------------
+
+
+def claim_instances(desk: Desk) -> list[Claim]:
+    """Claim the next batch of instances."""
+    limit = desk.settings.batch_size
+    with desk.sessions() as session, session.begin():
+        return ledger.claim(session, JobKind.CLASSIFY, limit, desk.clock(), desk.lease)
+
+
+def classify(desk: Desk, classifier: Classifier, announce: Callable[[Bell], None]) -> int:
+    """Classify one batch of claimed instances and save what was found.
+
+    Parameters
+    ----------
+    announce
+        Called with each bell: a further batch (before this one is worked on, so that another
+        worker may take it), and a report that became due.
+
+    Returns
+    -------
+    int
+        How many instances were claimed.
+    """
+    claims = claim_instances(desk)
+    if not claims:
+        return 0
+    announce(Bell(JobKind.CLASSIFY))
+    with desk.sessions() as session:
+        instances = ledger.claimed_instances(session, claims)
+    answers = _answers(desk, classifier, claims, instances)
+    if _save_findings(desk, classifier.info, claims, answers):
+        announce(Bell(JobKind.REPORT))
+    return len(claims)
+
+
+def _answers(
+    desk: Desk, classifier: Classifier, claims: Sequence[Claim], instances: dict[int, Instance]
+) -> dict[int, NewFinding | str]:
+    """Answer each claimed instance, by its id: a finding, or the error of a failed try."""
+    answers: dict[int, NewFinding | str] = {}
+    prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]] = {}
+    for claim in claims:
+        instance = instances[claim.subject_id]
+        try:
+            prepared[instance.id] = _prepare(desk, classifier, instance)
+        except InstanceError as error:
+            log.info("%s is not assessed: %s", instance.sop_instance_uid, error.reason)
+            answers[instance.id] = NewFinding(assessed=False, reason=error.reason)
+        except Exception as error:
+            log.exception("%s could not be prepared", instance.sop_instance_uid)
+            answers[instance.id] = type(error).__name__
+    return answers | _predict(classifier, prepared, desk.settings.population)
+
+
+def _prepare(
+    desk: Desk, classifier: Classifier, instance: Instance
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read an instance and make the network's input of it; with the flags of its header."""
+    from dicom_node.pixels import to_pixels
+    from model.fitness import HeaderFacts, check_header
+
+    ds = _read(desk.archive, instance.path)
+    verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
+    if verdict.reason is not None:
+        raise InvalidInstance(verdict.reason, "refused by its header", instance.sop_instance_uid)
+    return classifier.prepare(to_pixels(ds)), verdict.flags
+
+
+def _read(archive: Archive, path: str, *, pixels: bool = True) -> Dataset:
+    from pydicom import dcmread
+
+    with archive.open(path) as file:
+        return dcmread(file, stop_before_pixels=not pixels)
+
+
+def _predict(
+    classifier: Classifier,
+    prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]],
+    population: Population,
+) -> dict[int, NewFinding | str]:
+    import numpy as np
+
+    if not prepared:
+        return {}
+    try:
+        batch = np.stack([pixels for pixels, _ in prepared.values()])
+        predictions = classifier.predict(batch, population)
+    except Exception as error:
+        log.exception("the model failed on a batch of %d", len(prepared))
+        return dict.fromkeys(prepared, type(error).__name__)
+    pairs = zip(prepared.items(), predictions, strict=True)
+    return {i: _new_finding(prediction, flags) for (i, (_, flags)), prediction in pairs}
+
+
+def _new_finding(prediction: Prediction, flags: tuple[str, ...]) -> NewFinding:
+    return NewFinding(
+        assessed=prediction.reason is None,
+        reason=prediction.reason,
+        finding=prediction.finding,
+        pneumonia=prediction.pneumonia,
+        bacterial=prediction.bacterial,
+        viral=prediction.viral,
+        flags=tuple(dict.fromkeys((*flags, *prediction.flags))),
+    )
+
+
+def _save_findings(
+    desk: Desk, info: ModelInfo, claims: Sequence[Claim], answers: dict[int, NewFinding | str]
+) -> bool:
+    """Save the answers of a batch; tell whether a report became due by them."""
+    now = desk.clock()
+    with desk.sessions() as session, session.begin():
+        model_id = _model_id(session, info, now)
+    for claim in claims:
+        answer = answers[claim.subject_id]
+        if isinstance(answer, str) and claim.attempts >= desk.settings.max_attempts:
+            answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
+        with desk.sessions() as session, session.begin():
+            _save_answer(desk, session, claim, model_id, answer)
+    with desk.sessions() as session:
+        return ledger.ready_studies(session, (c.study_id for c in claims), now, desk.silence)
+
+
+def _save_answer(
+    desk: Desk, session: Any, claim: Claim, model_id: int, answer: NewFinding | str
+) -> None:
+    if isinstance(answer, str):
+        ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), answer)
+        return
+    try:
+        ledger.save_finding(session, claim, model_id, answer, desk.clock())
+    except LeaseLost:
+        log.warning("instance %d was taken over by another worker", claim.subject_id)
+
+
+def _model_id(session: Any, info: ModelInfo, now: datetime) -> int:
+    details = {key: getattr(info, key) for key in CALIBRATION_KEYS}
+    return ledger.model_row(
+        session, name=info.name, version=info.version, digest=info.digest, details=details, now=now
+    )
+
+
+# --- report ----------------------------------------------------------------------------------
+
+
+def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
+    """Report one study that is ready; return how many were claimed (0 or 1)."""
+    with desk.sessions() as session, session.begin():
+        claims = ledger.claim(
+            session, JobKind.REPORT, 1, desk.clock(), desk.lease, silence=desk.silence
+        )
+    for claim in claims:
+        announce(Bell(JobKind.REPORT))
+        try:
+            _report_one(desk, claim, announce)
+        except LeaseLost:
+            log.info("study %d changed while it was reported; it is reported anew", claim.study_id)
+        except Exception as error:
+            log.exception("study %d could not be reported", claim.study_id)
+            _try_report_later(desk, claim, error)
+    return len(claims)
+
+
+def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> None:
+    with desk.sessions() as session, session.begin():
+        story = ledger.story(session, claim.study_id, desk.clock())
+        if story is None:
+            ledger.put_back(session, claim, desk.clock(), "instances are to be classified")
+    if story is None:
+        announce(Bell(JobKind.CLASSIFY))
+        return
+    new = write_report(desk.archive, story)
+    destinations = [str(destination) for destination in desk.settings.destinations]
+    with desk.sessions() as session, session.begin():
+        ledger.save_report(session, claim, new, destinations, desk.clock())
+    for destination in destinations:
+        announce(Bell(JobKind.DELIVER, destination))
+
+
+def write_report(archive: Archive, story: Story) -> NewReport:
+    """Build the report of a study and write it to the archive.
+
+    Everything in it follows from the ledger, so that a retry writes the same bytes.
+    """
+    from dicom_node import report as sr
+
+    study, model, last = story.study, story.model, story.last_report
+    evidence = [_read(archive, instance.path, pixels=False) for instance, _ in story.findings]
+    uids = sorted(instance.sop_instance_uid for instance, _ in story.findings)
+    uid = sr.report_uid(study.study_instance_uid, uids, model.digest, sr.TEMPLATE_VERSION)
+    if last is not None and last.sop_instance_uid == uid:
+        return NewReport(
+            uid, last.sop_class_uid, last.path, last.sha256, last.revision, last.model_id
+        )
+    ds = sr.build_report(
+        evidence,
+        [_instance_finding(instance, row) for instance, row in story.findings],
+        _device(model),
+        sop_instance_uid=uid,
+        series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
+        revision=1 if last is None else last.revision + 1,
+        content_datetime=max(row.created_at for _, row in story.findings),
+        predecessor=None if last is None else _read(archive, last.path),
+    )
+    stored = archive.write(study.study_instance_uid, uid, _encode(ds))
+    revision = 1 if last is None else last.revision + 1
+    return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
+
+
+def _encode(ds: Dataset) -> bytes:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
+    from dicom_node.report import InstanceFinding
+
+    return InstanceFinding(
+        sop_instance_uid=instance.sop_instance_uid,
+        assessed=row.assessed,
+        reason=row.reason,
+        finding=row.finding,
+        pneumonia=row.pneumonia,
+        bacterial=row.bacterial,
+        viral=row.viral,
+        flags=tuple(row.flags),
+    )
+
+
+def _device(model: Model) -> AlgorithmDevice:
+    from dicom_node.report import AlgorithmDevice
+
+    details = model.details
+    return AlgorithmDevice(
+        name=model.name,
+        version=model.version,
+        digest=model.digest,
+        threshold=details["threshold"],
+        undetermined=tuple(details["undetermined"]),
+        temperature=details["temperature"],
+        calibrated=details["calibrated"],
+    )
+
+
+def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:
+    words = str(error) if isinstance(error, InstanceError) else type(error).__name__
+    with desk.sessions() as session, session.begin():
+        if claim.attempts >= desk.settings.max_attempts or isinstance(error, InstanceError):
+            ledger.bury(session, claim, words)
+        else:
+            ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), words)
+
+
+# --- deliver ---------------------------------------------------------------------------------
+
+
+# Sends a stored report: (report, peer, calling AE title, timeout_s) -> DIMSE status of success or
+# warning; raises PeerError or ReportRefused. dicom_node.storage_scu.deliver is one.
+Deliver = Callable[[bytes, Peer, str, float], int]
+
+
+def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bell], None]) -> int:
+    """Deliver one owed report to a destination; return how many were claimed (0 or 1)."""
+    lease = max(desk.lease, timedelta(seconds=4 * desk.settings.delivery_timeout_s))
+    with desk.sessions() as session, session.begin():
+        claims = ledger.claim(
+            session, JobKind.DELIVER, 1, desk.clock(), lease, destination=destination
+        )
+    for claim in claims:
+        announce(Bell(JobKind.DELIVER, destination))
+        _deliver_one(desk, claim, Peer.parse(destination), send)
+    return len(claims)
+
+
+def _deliver_one(desk: Desk, claim: Claim, peer: Peer, send: Deliver) -> None:
+    settings = desk.settings
+    with desk.sessions() as session:
+        _, row = ledger.delivery_of(session, claim)
+    later: datetime | None = desk.back_off(
+        claim.attempts, settings.delivery_retry_s, settings.delivery_retry_max_s
+    )
+    try:
+        data = desk.archive.read(row.path)
+        status = send(data, peer, settings.ae_title, settings.delivery_timeout_s)
+    except (PeerError, ReportRefused, OSError) as error:
+        if isinstance(error, ReportRefused):
+            later = None
+        words = error.strerror or "" if isinstance(error, OSError) else str(error)
+        log.warning("report %s to %s: %s", row.sop_instance_uid, peer, words)
+        status_or_none = getattr(error, "status", None)
+        with desk.sessions() as session, session.begin():
+            ledger.save_failed_delivery(session, claim, status_or_none, words, later)
+        return
+    try:
+        with desk.sessions() as session, session.begin():
+            ledger.save_delivered(session, claim, status, describe(status), desk.clock())
+    except LeaseLost:
+        log.info("report %s is out of date or was taken over", row.sop_instance_uid)

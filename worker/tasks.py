@@ -1,0 +1,111 @@
+"""The Celery app. A message is a doorbell: it says that work may be due, the ledger knows what.
+
+So a message that is lost, doubled or late changes nothing, and messages are acknowledged early.
+Two queues: ``gpu`` for classification, ``io`` for reports and deliveries.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from celery import Celery, signals
+from kombu.exceptions import OperationalError
+
+from worker import composition, logs, steps
+from worker.states import JobKind
+from worker.steps import Bell
+from worker.up import mark_ready
+
+log = logging.getLogger(__name__)
+
+QUEUES = {JobKind.CLASSIFY: "gpu", JobKind.REPORT: "io", JobKind.DELIVER: "io"}
+
+
+def _configuration() -> dict[str, Any]:
+    settings = composition.settings()
+    redis = settings.broker_url.startswith(("redis", "sentinel"))
+    return {
+        "broker_url": settings.broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {"socket_connect_timeout": 2, "socket_timeout": 10}
+        if redis
+        else {},
+        "task_ignore_result": True,
+        "task_default_queue": "io",
+        "task_time_limit": settings.lease_s,
+        "task_routes": {kind.lower(): {"queue": queue} for kind, queue in QUEUES.items()},
+        "worker_prefetch_multiplier": 1,
+        "worker_proc_alive_timeout": 120,
+        "worker_send_task_events": False,
+    }
+
+
+app = Celery("cxr-worker")
+app.add_defaults(_configuration)
+
+
+@app.task(name="classify")
+def classify() -> None:
+    """Classify one batch of instances."""
+    steps.classify(composition.desk(), composition.classifier(), announce)
+
+
+@app.task(name="report")
+def report() -> None:
+    """Report one study."""
+    steps.report(composition.desk(), announce)
+
+
+@app.task(name="deliver")
+def deliver(destination: str) -> None:
+    """Deliver one report to a destination."""
+    from dicom_node import storage_scu
+
+    steps.deliver(composition.desk(), destination, storage_scu.deliver, announce)
+
+
+def announce(bell: Bell, at: datetime | None = None) -> None:
+    """Ring a bell, now or at a time; a broker that is away is the relay's concern.
+
+    Parameters
+    ----------
+    bell
+        What may be due.
+    at
+        When; now if not given.
+    """
+    args = (bell.destination,) if bell.kind is JobKind.DELIVER else ()
+    try:
+        app.send_task(bell.kind.lower(), args=args, eta=at, retry=False)
+    except (OperationalError, OSError) as error:
+        log.warning("broker is away (%s); the relay will announce this", type(error).__name__)
+
+
+def waiting(kind: JobKind) -> int:
+    """Count the messages that wait in the queue of a kind of work."""
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        return int(channel.queue_declare(QUEUES[kind], passive=False).message_count)
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    """Log in our own format, also under ``celery -A worker.tasks worker``."""
+    logs.configure(composition.settings().log_level)
+
+
+@signals.worker_process_init.connect
+def _warm_up(**_: Any) -> None:
+    """Load the network in each child of a worker that serves the gpu queue."""
+    if "gpu" in app.amqp.queues.consume_from:
+        info = composition.classifier().info
+        log.info("model %s %s is loaded", info.name, info.version)
+        mark_ready("worker-gpu")
+
+
+@signals.worker_ready.connect
+def _tell_ready(**_: Any) -> None:
+    if "gpu" not in app.amqp.queues.consume_from:
+        mark_ready("worker-io")

@@ -1,0 +1,102 @@
+"""Everything on one machine: supervises node, relay, workers and the embedded Redis with circus.
+
+Each role is a process of its own, restarted when it dies, and stopped when this one is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from worker.settings import Settings
+
+# Set for the roles that `up` starts: they end when it does, even if it is killed.
+SUPERVISED = "CXRWORKER_SUPERVISED"
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+STOP_S = 30
+
+
+def roles(settings: Settings) -> dict[str, list[str]]:
+    """Give the roles of one machine with their arguments, in the order they start."""
+    redis = {"redis": ["redis"]} if settings.embedded_broker else {}
+    return {
+        **redis,
+        "node": ["node"],
+        "relay": ["relay"],
+        "worker-io": ["worker", "--queues", "io", "--concurrency", "4"],
+        "worker-gpu": ["worker", "--queues", "gpu"],
+    }
+
+
+def die_with_parent() -> None:
+    """Ask Linux to stop this process when `up` dies; the request survives an exec."""
+    if os.environ.get(SUPERVISED) and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run(settings: Settings, on_ready: Callable[[], None]) -> None:
+    """Start all roles and keep them running until SIGINT, SIGTERM or SIGHUP.
+
+    Parameters
+    ----------
+    on_ready
+        Called once, from another thread, when the node answers and the worker has its model.
+    """
+    from circus import get_arbiter
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    marks = Path(tempfile.mkdtemp(prefix="cxr-worker-"))  # sockets and marks of this run alone
+    try:
+        arbiter = get_arbiter(
+            [
+                _watcher(name, words, marks, i)
+                for i, (name, words) in enumerate(roles(settings).items())
+            ],
+            controller=f"ipc://{marks}/controller",
+            pubsub_endpoint=f"ipc://{marks}/events",
+            check_delay=0.5,
+        )
+        threading.Thread(target=_tell_when_ready, args=(marks, on_ready), daemon=True).start()
+        arbiter.start()
+    finally:
+        shutil.rmtree(marks, ignore_errors=True)
+
+
+def _watcher(name: str, words: list[str], marks: Path, order: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "cmd": sys.executable,
+        "args": ["-m", "worker", *words],
+        "env": {SUPERVISED: str(marks)},
+        "copy_env": True,
+        "graceful_timeout": STOP_S,
+        "max_retry": -1,
+        "priority": -order,
+        "singleton": True,
+    }
+
+
+def mark_ready(role: str) -> None:
+    """Tell the supervisor, if there is one, that a role is ready."""
+    marks = os.environ.get(SUPERVISED)
+    if marks and Path(marks).is_dir():
+        (Path(marks) / f"{role}.ready").touch()
+
+
+def _tell_when_ready(marks: Path, on_ready: Callable[[], None]) -> None:
+    expected = [marks / f"{role}.ready" for role in ("node", "worker-gpu", "worker-io")]
+    while not all(mark.exists() for mark in expected):
+        if not marks.exists():
+            return
+        time.sleep(0.05)
+    on_ready()
