@@ -49,16 +49,23 @@ def _print(text: object) -> None:
     Console().print(text)
 
 
-def _start(*, schema: bool = False) -> Any:
-    """Read the settings, set up logging, and look whether the database is the one we know."""
+def _start() -> Any:
+    """Read the settings and set up logging."""
     from worker import composition, logs
 
     settings = composition.settings()
     logs.configure(settings.log_level)
-    if schema:
-        from worker.database import require_schema
+    return settings
 
-        require_schema(composition.engine())
+
+def _start_role(stopped: threading.Event) -> Any:
+    """Start as `_start` does, end with the supervisor, and wait for the database."""
+    from worker import composition, database
+    from worker import up as supervisor
+
+    supervisor.die_with_parent()
+    settings = _start()
+    database.wait_for_schema(composition.engine(), stopped)
     return settings
 
 
@@ -108,9 +115,8 @@ def node() -> None:
     from worker.database import build_sessions
     from worker.doorbell import Doorbell
 
-    supervisor.die_with_parent()
-    settings = _start(schema=True)
     stopped = _stop_event()
+    settings = _start_role(stopped)
     doorbell = Doorbell(tasks.announce)
     sessions = build_sessions(composition.engine())
     running = reception.start(settings, composition.archive(), sessions, doorbell.ring)
@@ -129,10 +135,8 @@ def worker(
 ) -> None:
     """Classify, report and deliver: a Celery worker (`celery -A worker.tasks worker -Q gpu`)."""
     from worker import composition, tasks
-    from worker import up as supervisor
 
-    supervisor.die_with_parent()
-    settings = _start(schema=True)
+    settings = _start_role(threading.Event())
     names = [name.strip() for name in queues.split(",")]
     if not set(names) <= {"gpu", "io"}:
         raise typer.BadParameter("the queues are gpu and io", param_hint="--queues")
@@ -160,11 +164,11 @@ def relay() -> None:
     """Announce due work that no message announced."""
     from worker import composition, tasks
     from worker import relay as relaying
-    from worker import up as supervisor
 
-    supervisor.die_with_parent()
-    _start(schema=True)
-    relaying.run(composition.desk(), tasks.announce, tasks.waiting, _stop_event())
+    stopped = _stop_event()
+    _start_role(stopped)
+    if not stopped.is_set():
+        relaying.run(composition.desk(), tasks.announce, tasks.waiting, stopped)
 
 
 @app.command(hidden=True)
@@ -283,7 +287,7 @@ def requeue(
     from worker.states import JobKind
     from worker.steps import Bell
 
-    _start(schema=True)
+    _start()
     desk = composition.desk()
     unknown = 0
     for uid in study:

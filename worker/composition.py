@@ -84,4 +84,4 @@ def classifier() -> Classifier:
     """Load the network."""
     from model.predict import Classifier
 
-    return Classifier.load(model_path(), device=settings().device, population=settings().population)
+    return Classifier.load(model_path(), device=settings().device)

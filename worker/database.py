@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 SessionFactory = Callable[[], Session]
 
@@ -100,6 +105,25 @@ def head_revision() -> str:
     head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
     assert head is not None  # the package always carries its migrations
     return head
+
+
+def wait_for_schema(engine: Engine, stopped: threading.Event) -> None:
+    """Wait until the database answers, so that it does not matter which role starts first.
+
+    Raises
+    ------
+    ConfigurationError
+        When it answers with a schema that this version does not know.
+    """
+    away = False
+    while not stopped.is_set():
+        try:
+            return require_schema(engine)
+        except OperationalError as error:
+            if not away:
+                log.warning("the database is away, waiting for it: %s", type(error.orig).__name__)
+            away = True
+        stopped.wait(1)
 
 
 def require_schema(engine: Engine) -> None:

@@ -74,6 +74,7 @@ def _database(settings: Settings) -> Check:
 
 def _broker(settings: Settings) -> Check:
     from kombu import Connection
+    from kombu.exceptions import OperationalError
 
     limits = {"socket_connect_timeout": BROKER_TIMEOUT_S, "socket_timeout": BROKER_TIMEOUT_S}
     redis = not settings.broker_url.startswith("amqp")
@@ -82,7 +83,7 @@ def _broker(settings: Settings) -> Check:
         try:
             connection.ensure_connection(max_retries=1, timeout=BROKER_TIMEOUT_S)
             connection.default_channel.queue_declare("gpu", passive=False)
-        except (connection.connection_errors, OSError) as error:
+        except (OperationalError, OSError) as error:
             started = " (`cxr-worker up` starts it)" if settings.embedded_broker else ""
             return Check(
                 "broker", f"{shown} does not answer: {type(error).__name__}",

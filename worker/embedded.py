@@ -46,7 +46,7 @@ def server_command(server: Path, socket: Path) -> list[str]:
         "appendfsync": "everysec",
         "save": "",
         "daemonize": "no",
-        "loglevel": "warning",
+        "logfile": str(socket.parent / "redis.log"),
     }
     return [str(server), *(word for key, value in options.items() for word in (f"--{key}", value))]
 

@@ -23,6 +23,8 @@ def configure(level: str) -> None:
         "pydicom",
         "pynetdicom",
         "highdicom",
+        "alembic",
+        "circus",
         "celery.app.trace",
         "celery.worker.strategy",
     ):

@@ -45,6 +45,14 @@ def _split(value: object) -> object:
     return value
 
 
+def _peers(value: object) -> object:
+    """Read ``AET@host:port,…``."""
+    parts = _split(value)
+    if isinstance(parts, list):
+        return tuple(Peer.parse(part) if isinstance(part, str) else part for part in parts)
+    return parts
+
+
 def _valid_ae_title(value: str) -> str:
     """Check an AE title (DICOM PS3.5 6.2, VR AE): 1 to 16 characters, no backslash, no controls."""
     title = value.strip()
@@ -90,7 +98,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Refuse to store (0xA700) when less than this would stay free, in MB.",
     )
-    destinations: Annotated[tuple[Peer, ...], NoDecode, BeforeValidator(_split)] = Field(
+    destinations: Annotated[tuple[Peer, ...], NoDecode, BeforeValidator(_peers)] = Field(
         (), description="Where reports go: AET@host:port, several separated by commas."
     )
     allowed_ae_titles: Annotated[frozenset[str], NoDecode, BeforeValidator(_split)] = Field(
@@ -140,13 +148,6 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is written."
     )
-
-    @field_validator("destinations", mode="before")
-    @classmethod
-    def _parse_destinations(cls, value: object) -> object:
-        if isinstance(value, list):
-            return tuple(Peer.parse(item) if isinstance(item, str) else item for item in value)
-        return value
 
     @field_validator("destinations")
     @classmethod

@@ -6,6 +6,7 @@ Each role is a process of its own, restarted when it dies, and stopped when this
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from worker.settings import Settings
 
@@ -66,6 +69,7 @@ def run(settings: Settings, on_ready: Callable[[], None]) -> None:
             pubsub_endpoint=f"ipc://{marks}/events",
             check_delay=0.5,
         )
+        logging.getLogger("tornado.application").addFilter(_NoConflicts())
         threading.Thread(target=_tell_when_ready, args=(marks, on_ready), daemon=True).start()
         arbiter.start()
     finally:
@@ -83,7 +87,44 @@ def _watcher(name: str, words: list[str], marks: Path, order: int) -> dict[str, 
         "max_retry": -1,
         "priority": -order,
         "singleton": True,
+        "hooks": HOOKS.get(name, {}),
     }
+
+
+def _stop_last(watcher: Any, arbiter: Any, **_: Any) -> bool:
+    """Hold the broker's stop back until the other roles have ended: circus stops all at once."""
+    pids = [pid for other in arbiter.watchers if other is not watcher for pid in other.processes]
+    deadline = time.monotonic() + STOP_S
+    while any(map(_runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return True
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _stop_on_hangup(arbiter: Any, **_: Any) -> bool:
+    """Stop when the terminal is closed, where circus would restart all roles."""
+    handlers = arbiter.ctrl.sys_hdl
+    handlers.handle_hup = handlers.handle_term
+    return True
+
+
+HOOKS = {
+    "redis": {"before_stop": (_stop_last, True)},
+    "node": {"after_start": (_stop_on_hangup, True)},
+}
+
+
+class _NoConflicts(logging.Filter):
+    """Drops what circus logs of itself when its regular check meets its own stop."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and type(record.exc_info[1]).__name__ == "ConflictError")
 
 
 def mark_ready(role: str) -> None:
