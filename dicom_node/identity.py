@@ -1,0 +1,280 @@
+"""What a report takes over from its evidence: patient, study, character set, time zone.
+
+Values are taken as bytes wherever they are text, so that a name reaches the report exactly as the
+modality wrote it, in whatever character set.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from pydicom import config
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
+from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import TEXT_VR_DELIMS, validate_value
+
+import dicom_node.privacy  # noqa: F401
+
+# Type 2: present in every report, empty when the evidence has nothing (PS3.3 C.7.1.1, C.7.2.1).
+TYPE_2: Final = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+)
+
+# Optional or conditional, of the Patient (C.7.1.1), Clinical Trial Subject (C.7.1.3), General
+# Study (C.7.2.1), Patient Study (C.7.2.2) and Clinical Trial Study (C.7.2.3) modules.
+TYPE_3: Final = (
+    "ReferencedPatientSequence",
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "SourcePatientGroupIdentificationSequence",
+    "GroupOfPatientsIdentificationSequence",
+    "PatientBirthTime",
+    "PatientBirthDateInAlternativeCalendar",
+    "PatientDeathDateInAlternativeCalendar",
+    "PatientAlternativeCalendar",
+    "QualityControlSubject",
+    "OtherPatientNames",
+    "OtherPatientIDs",
+    "OtherPatientIDsSequence",
+    "EthnicGroup",
+    "EthnicGroupCodeSequence",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "ResponsiblePerson",
+    "ResponsiblePersonRole",
+    "ResponsibleOrganization",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialProtocolEthicsCommitteeName",
+    "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+    "IssuerOfAccessionNumberSequence",
+    "ReferringPhysicianIdentificationSequence",
+    "ConsultingPhysicianName",
+    "ConsultingPhysicianIdentificationSequence",
+    "StudyDescription",
+    "ProcedureCodeSequence",
+    "PhysiciansOfRecord",
+    "PhysiciansOfRecordIdentificationSequence",
+    "NameOfPhysiciansReadingStudy",
+    "PhysiciansReadingStudyIdentificationSequence",
+    "ReferencedStudySequence",
+    "RequestingService",
+    "RequestingServiceCodeSequence",
+    "ReasonForPerformedProcedureCodeSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "PatientAge",
+    "PatientSize",
+    "PatientSizeCodeSequence",
+    "PatientBodyMassIndex",
+    "PatientWeight",
+    "MedicalAlerts",
+    "Allergies",
+    "Occupation",
+    "SmokingStatus",
+    "AdditionalPatientHistory",
+    "PregnancyStatus",
+    "LastMenstrualDate",
+    "PatientSexNeutered",
+    "ReasonForVisit",
+    "ReasonForVisitCodeSequence",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "ServiceEpisodeID",
+    "ServiceEpisodeDescription",
+    "IssuerOfServiceEpisodeIDSequence",
+    "PatientState",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    "TimezoneOffsetFromUTC",
+)
+
+# Enumerated values: anything else would make the report invalid and says nothing.
+_ENUMERATED: Final[dict[str, frozenset[str]]] = {
+    "PatientSex": frozenset("MFO"),
+    "PatientIdentityRemoved": frozenset({"YES", "NO"}),
+    "QualityControlSubject": frozenset({"YES", "NO"}),
+    "SmokingStatus": frozenset({"YES", "NO", "UNKNOWN"}),
+    "PatientSexNeutered": frozenset({"ALTERED", "UNALTERED"}),
+}
+
+_TIMEZONE: Final = re.compile(r"[+-](?:0[0-9]|1[0-4])[0-5][0-9]")  # PS3.3 C.12.1.1.8
+
+# An attribute that is invalid without (one of) its companions.
+_COMPANIONS: Final[dict[str, tuple[str, ...]]] = {
+    "PatientIdentityRemoved": ("DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    "ResponsiblePerson": ("ResponsiblePersonRole",),
+}
+_TRIAL: Final = "ClinicalTrial"
+_TRIAL_TYPE_1: Final = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID")
+
+# What identifies is kept even where it breaks its VR: a report under a mended id is lost.
+_IDENTIFYING: Final = frozenset(
+    {
+        "PatientName",
+        "PatientID",
+        "IssuerOfPatientID",
+        "StudyID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+    }
+)
+
+# VRs whose bytes are characters in every transfer syntax (PS3.5 6.2).
+_CHARACTER_VRS: Final = frozenset(
+    {"AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"}
+)
+
+
+def add_identity(report: Dataset, source: Dataset) -> None:
+    """Copy the patient and study modules, character set and time zone of `source`.
+
+    Parameters
+    ----------
+    report : pydicom.dataset.Dataset
+        Gets the elements; Type 2 attributes that `source` lacks become empty.
+    source : pydicom.dataset.Dataset
+        An instance of the study; not changed.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.1.1, C.7.1.3, C.7.2.1, C.7.2.2, C.7.2.3, C.12.1.1.2
+    """
+    values = {
+        keyword: value
+        for keyword in (*TYPE_2, *TYPE_3)
+        if (value := _encoded_value(source, keyword)) is not None
+    }
+    terms = _character_set(source, values.values())
+    if terms:
+        report.SpecificCharacterSet = terms
+    encodings = list(convert_encodings(terms or [""]))
+    for keyword, value in values.items():
+        if _is_valid(keyword, value, encodings):
+            _put(report, keyword, value)
+    _copy_sequences(report, source)
+    _drop_incomplete(report)
+    for keyword in TYPE_2:
+        if keyword not in report:
+            setattr(report, keyword, None)
+
+
+def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
+    """Return an element's value as its bytes in little endian; None for sequences too."""
+    tag = Tag(tag_for_keyword(keyword) or 0)
+    vr = dictionary_VR(tag)
+    if tag not in source or vr == "SQ":
+        return None
+    elem = source.get_item(tag)
+    if elem.is_raw and vr in _CHARACTER_VRS:
+        return elem.value or b""
+    try:
+        return _written(source, tag)
+    except Exception:  # noqa: BLE001 - a value that cannot be encoded is not copied
+        return None
+
+
+def _written(source: Dataset, tag: BaseTag) -> bytes:
+    """Encode one converted element; in Implicit VR its value starts at byte 8 (PS3.5 7.1.3)."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, True
+    terms = source.get("SpecificCharacterSet") or ""
+    elem: DataElement = source[tag]
+    write_data_element(buffer, elem, convert_encodings(terms))
+    return bytes(buffer.getvalue()[8:])
+
+
+def _character_set(source: Dataset, values: Iterable[bytes]) -> list[str]:
+    """Return the terms of the Specific Character Set, or the likeliest when there is none.
+
+    Without a valid term, bytes above ASCII are UTF-8 when they can be, and else Latin-1, in which
+    any byte is a character: the bytes stay.
+    """
+    value = source.get("SpecificCharacterSet") or []
+    terms = [value] if isinstance(value, str) else [str(term) for term in value]
+    if terms and all(term in python_encoding for term in terms):
+        return terms
+    text = b"".join(values)
+    if text.isascii():
+        return []
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return ["ISO_IR 100"]
+    return ["ISO_IR 192"]
+
+
+def _is_valid(keyword: str, value: bytes, encodings: list[str]) -> bool:
+    """Tell whether a value may stand in a valid report; what identifies always may."""
+    vr = dictionary_VR(keyword)
+    if keyword in _IDENTIFYING or vr not in _CHARACTER_VRS:
+        return True
+    try:
+        text = decode_bytes(value, encodings, TEXT_VR_DELIMS).rstrip(" \0")
+        if text and keyword in _ENUMERATED and text not in _ENUMERATED[keyword]:
+            return False
+        if keyword == "TimezoneOffsetFromUTC" and not _TIMEZONE.fullmatch(text):
+            return False
+        for part in text.split("\\"):
+            validate_value(vr, part, config.RAISE)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def _put(report: Dataset, keyword: str, value: bytes) -> None:
+    """Set an element from its bytes, under the VR of the dictionary, with an even length."""
+    tag = Tag(tag_for_keyword(keyword) or 0)
+    vr = dictionary_VR(tag)
+    value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
+    report[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+
+
+def _copy_sequences(report: Dataset, source: Dataset) -> None:
+    for keyword in TYPE_3:
+        if dictionary_VR(keyword) == "SQ" and keyword in source:
+            elem = source[keyword]
+            if elem.VR == "SQ" and elem.value:
+                report.add(copy.deepcopy(elem))
+
+
+def _drop_incomplete(report: Dataset) -> None:
+    """Drop what would be invalid without what the source does not say."""
+    for keyword, companions in _COMPANIONS.items():
+        if report.get(keyword) not in (None, "", "NO") and not any(
+            report.get(each) for each in companions
+        ):
+            del report[keyword]
+    if not all(report.get(keyword) for keyword in _TRIAL_TYPE_1):
+        for keyword in TYPE_3:
+            if keyword.startswith(_TRIAL) and keyword in report:
+                del report[keyword]

@@ -1,0 +1,218 @@
+"""Evidence and findings as a Comprehensive 3D SR, TID 1500 Measurement Report.
+
+The same arguments make the same bytes, so that a report that is built again after a crash is the
+same object to a PACS.
+
+References
+----------
+DICOM PS3.3 A.35.13; PS3.16 TID 1500; IHE RAD AI Results
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
+from typing import Any, Final
+
+from highdicom.sr import Comprehensive3DSR
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_node import codes
+from dicom_node.content import (
+    AlgorithmDevice,
+    InstanceFinding,
+    content_tree,
+    derived_uid,
+    plain,
+    summary,
+)
+from dicom_node.contexts import REPORT_SOP_CLASSES
+from dicom_node.entity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.identity import add_identity
+
+__all__ = [
+    "TEMPLATE_VERSION",
+    "AlgorithmDevice",
+    "InstanceFinding",
+    "build_report",
+    "report_series_uid",
+    "report_uid",
+    "summary",
+]
+
+# Part of every report's UID: a report built in another way is another object.
+TEMPLATE_VERSION: Final = "1"
+
+_SERIES_NUMBERS = 900, 1000  # out of the way of the modalities
+
+
+def report_uid(
+    study_instance_uid: str,
+    evidence_uids: Iterable[str],
+    model_digest: str,
+    template_version: str = TEMPLATE_VERSION,
+    sop_class_uid: str = REPORT_SOP_CLASSES[0],
+) -> str:
+    """Return the SOP Instance UID of a report, the same for the same arguments.
+
+    The order of `evidence_uids`, and doubles among them, do not matter.
+    """
+    uids = sorted(set(map(str, evidence_uids)))
+    return derived_uid(
+        "report", study_instance_uid, model_digest, template_version, sop_class_uid, *uids
+    )
+
+
+def report_series_uid(study_instance_uid: str, model_digest: str) -> str:
+    """Return the UID of the series of a study's reports by one model."""
+    return derived_uid("series", study_instance_uid, model_digest)
+
+
+def build_report(
+    evidence: Sequence[Dataset],
+    findings: Sequence[InstanceFinding],
+    device: AlgorithmDevice,
+    *,
+    sop_instance_uid: str,
+    series_instance_uid: str,
+    revision: int,
+    content_datetime: datetime,
+    predecessor: Dataset | None = None,
+) -> Dataset:
+    """Build the report of one study.
+
+    Parameters
+    ----------
+    evidence : sequence of Dataset
+        Every instance of the study, assessed or not; pixel data is not needed. Not changed; their
+        order does not matter.
+    findings : sequence of InstanceFinding
+        One for each instance.
+    device : AlgorithmDevice
+        The model and the device it ran in.
+    sop_instance_uid, series_instance_uid : str
+        Of the report; see `report_uid` and `report_series_uid`.
+    revision : int
+        From 1; the Instance Number.
+    content_datetime : datetime
+        When the last finding was made. Converted to the study's time zone when it states one.
+    predecessor : Dataset, optional
+        The report that this one replaces.
+
+    Returns
+    -------
+    pydicom.dataset.Dataset
+        With file meta information, Explicit VR Little Endian.
+
+    Raises
+    ------
+    ValueError
+        When `evidence` is empty.
+    """
+    if not evidence:
+        raise ValueError("a report needs at least one instance of evidence")
+    ordered = sorted(evidence, key=_image_order)
+    stand_ins = [_stand_in(ds) for ds in ordered]
+    report = Comprehensive3DSR(
+        evidence=stand_ins,
+        content=content_tree(ordered, findings, device),
+        series_instance_uid=series_instance_uid,
+        series_number=_series_number(device),
+        sop_instance_uid=sop_instance_uid,
+        instance_number=max(1, revision),
+        manufacturer=plain(device.manufacturer)[:64],
+        manufacturer_model_name=plain(device.name)[:64],
+        software_versions=plain(device.software_version)[:64],
+        device_serial_number=device.digest[:16] or "0",
+        series_description="Pneumonia on chest radiograph, AI",
+        is_complete=True,
+        previous_versions=None if predecessor is None else [predecessor],
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    add_identity(report, ordered[0])
+    _add_equipment(report, ordered[0])
+    _set_times(report, content_datetime)
+    return _read_back(report)
+
+
+def _image_order(ds: Dataset) -> tuple[int, int, str]:
+    return (_integer(ds, "SeriesNumber"), _integer(ds, "InstanceNumber"), str(ds.SOPInstanceUID))
+
+
+def _integer(ds: Dataset, keyword: str) -> int:
+    try:
+        return int(ds.get(keyword) or 0)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _stand_in(ds: Dataset) -> Dataset:
+    """Return what highdicom reads of an instance.
+
+    It raises on what is missing and checks, or even logs, names: so it gets none, and the identity
+    is copied afterwards.
+    """
+    stand_in = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(stand_in, keyword, str(ds.get(keyword, "")))
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
+        setattr(stand_in, keyword, "")
+    for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
+        setattr(stand_in, keyword, None)
+    return stand_in
+
+
+def _series_number(device: AlgorithmDevice) -> int:
+    """Return a series number that stays with the model."""
+    first, end = _SERIES_NUMBERS
+    return first + int(derived_uid(device.digest).rpartition(".")[2]) % (end - first)
+
+
+def _add_equipment(report: Dataset, source: Dataset) -> None:
+    """Say which equipment acquired the images (PS3.3 C.12.1, Contributing Equipment Sequence)."""
+    report.pop("ContributingEquipmentSequence", None)
+    manufacturer = str(source.get("Manufacturer") or "").strip()
+    if not manufacturer:
+        return  # Type 1 in an item
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [_code_item(codes.ACQUISITION_EQUIPMENT)]
+    for keyword in ("Manufacturer", "ManufacturerModelName", "StationName"):
+        value = str(source.get(keyword) or "").strip()
+        if value:
+            setattr(item, keyword, value[: 16 if keyword == "StationName" else 64])
+    report.ContributingEquipmentSequence = [item]
+
+
+def _code_item(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def _set_times(report: Any, content_datetime: datetime) -> None:
+    """Set every date and time, in the study's time zone when it states one (C.12.1.1.8)."""
+    offset = str(report.get("TimezoneOffsetFromUTC") or "").strip()
+    when = content_datetime
+    if offset and when.tzinfo is not None:
+        minutes = int(offset[1:3]) * 60 + int(offset[3:5])
+        sign = -1 if offset[0] == "-" else 1
+        when = when.astimezone(timezone(timedelta(minutes=sign * minutes)))
+    for name in ("Content", "InstanceCreation"):
+        setattr(report, f"{name}Date", when.strftime("%Y%m%d"))
+        setattr(report, f"{name}Time", when.strftime("%H%M%S"))
+
+
+def _read_back(report: Dataset) -> Dataset:
+    """Encode, and read again: what is returned is what will be sent, byte for byte."""
+    report.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    report.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    buffer = BytesIO()
+    dcmwrite(buffer, report, enforce_file_format=True)
+    buffer.seek(0)
+    return dcmread(buffer)
