@@ -1,0 +1,188 @@
+"""Fitting the network to the images: the part of a training that takes the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from model import artifact
+from model.augment import augment
+from model.callbacks import Pictures, Progress, Validation
+from model.data import DataError, Loaded, class_index
+from model.network import HEAD, build_network, load_imagenet, load_weights_file, transfer
+from model.optimizer import make_optimizer
+from model.options import Training
+
+WARMUP_EPOCHS = 1.0
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """One training: options, where it writes, and what it learns from.
+
+    Parameters
+    ----------
+    training
+        The options.
+    out
+        Holds `checkpoint/` of an earlier start, if any, which is continued.
+    train, validation
+        Prepared images.
+    labels
+        The classes.
+    """
+
+    training: Training
+    out: Path
+    train: Loaded
+    validation: Loaded
+    labels: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Updates an epoch."""
+        return max(1, len(self.train.examples) // self.training.batch)
+
+    @property
+    def classes(self) -> Any:
+        """Class of each training image, shape (N,)."""
+        return class_index(self.train.examples, self.labels)
+
+    def run(self) -> keras.Model:
+        """Train, or go on training; return the network with averaged weights, in float32.
+
+        Raises
+        ------
+        DataError
+            If the weights to start from do not fit the network.
+        """
+        keras.utils.set_random_seed(self.training.seed)
+        keras.config.set_dtype_policy(precision_policy(self.training.precision))
+        network = self._network()
+        transferred = start_weights(network, self.training)
+        trained = keras.Model(network.inputs, network.outputs[0], name=network.name)
+        batches = self.batches()
+        if transferred and self.training.head_epochs:
+            self._stage(trained, batches, "head", self.training.head_epochs)
+        self._stage(trained, batches, "all", self.training.epochs)
+        trained.optimizer.finalize_variable_values(trained.trainable_variables)
+        return self._as_float32(network)
+
+    def batches(self) -> tf.data.Dataset:
+        """Return endless shuffled, augmented batches of (images, one-hot classes)."""
+        images = tf.constant(self.train.images[..., None])
+        targets = tf.one_hot(self.classes, len(self.labels))
+        count = len(self.train.examples)
+
+        def pick(rows: Any) -> tuple[Any, Any]:
+            return augment(tf.cast(tf.gather(images, rows), tf.float32)), tf.gather(targets, rows)
+
+        order = tf.data.Dataset.range(count).shuffle(count, seed=self.training.seed).repeat()
+        batched = order.batch(self.training.batch)
+        return batched.map(pick, num_parallel_calls=2).prefetch(2)
+
+    def _network(self) -> keras.Model:
+        return build_network(self.training.backbone, self.training.size, len(self.labels))
+
+    def _stage(
+        self, network: keras.Model, batches: tf.data.Dataset, stage: str, epochs: int
+    ) -> None:
+        """Train the head alone or everything; each finished epoch is kept on disk."""
+        for layer in network.layers:  # a frozen BatchNormalization also keeps its statistics
+            layer.trainable = layer.name == HEAD or stage == "all"
+        self._compile(network, epochs)
+        network.fit(
+            batches,
+            epochs=epochs,
+            steps_per_epoch=self.steps,
+            class_weight=class_weights(self.classes, len(self.labels)),
+            callbacks=self._callbacks(batches, stage, epochs),
+            shuffle=False,
+            verbose=0,
+        )
+
+    def _compile(self, network: keras.Model, epochs: int) -> None:
+        training = self.training
+        scratch = training.weights == "none"
+        optimizer = make_optimizer(
+            steps=epochs * self.steps,
+            warmup_steps=int(WARMUP_EPOCHS * self.steps),
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            average=training.average,
+            layer_decay=1.0 if scratch else training.layer_decay,
+        )
+        optimizer.build(network.trainable_variables)  # so that a checkpoint can be read into it
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=training.label_smoothing
+        )
+        network.compile(optimizer, loss, metrics=["accuracy"])
+
+    def _callbacks(
+        self, batches: tf.data.Dataset, stage: str, epochs: int
+    ) -> list[keras.callbacks.Callback]:
+        images = self.validation.images[..., None].astype(np.float32)
+        classes = class_index(self.validation.examples, self.labels)
+        board = self.out / "tensorboard" / stage
+        return [
+            # First of all that may fail or be interrupted: a finished epoch is never lost.
+            keras.callbacks.BackupAndRestore(
+                self.out / "checkpoint" / stage, delete_checkpoint=False, double_checkpoint=True
+            ),
+            Validation(images, classes, self.labels),
+            keras.callbacks.TensorBoard(board, write_graph=False, update_freq=20),
+            Pictures(board, next(iter(batches))[0]),
+            Progress(self.out / "history.jsonl", stage, epochs, self.steps),
+        ]
+
+    def _as_float32(self, network: keras.Model) -> keras.Model:
+        """Return the same network computing in float32: what is served is what is measured."""
+        keras.config.set_dtype_policy("float32")
+        served = self._network()
+        served.set_weights(network.get_weights())
+        return served
+
+
+def precision_policy(precision: str) -> str:
+    """Choose mixed bfloat16 where the processor multiplies it in hardware (twice the speed)."""
+    if precision != "auto":
+        return precision
+    if tf.config.list_physical_devices("GPU"):
+        return "mixed_bfloat16"
+    cpu = Path("/proc/cpuinfo")
+    return "mixed_bfloat16" if cpu.exists() and "amx_bf16" in cpu.read_text() else "float32"
+
+
+def start_weights(network: keras.Model, training: Training) -> bool:
+    """Load the weights to start from; return whether there were any.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read or are another network's.
+    """
+    if training.weights == "none":
+        return False
+    path = Path(training.weights)
+    try:
+        if training.weights == "imagenet":
+            load_imagenet(network, training.backbone)
+        elif path.suffix in (".h5", ".keras"):
+            load_weights_file(network, training.backbone, path)
+        else:
+            transfer(network, artifact.read(path).network_weights())
+    except Exception as error:  # keras and keras-hub raise many kinds for a file that does not fit
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"cannot start from --weights {training.weights}: {first}") from error
+    return True
+
+
+def class_weights(classes: Any, count: int) -> dict[int, float]:
+    """Return weights that make the classes count alike."""
+    counts = np.bincount(classes, minlength=count)
+    return {i: float(counts.sum() / (count * max(n, 1))) for i, n in enumerate(counts)}

@@ -1,0 +1,143 @@
+"""What the pixel gate is fitted to and measured on: children, adults, and made-up misfits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import data, negatives
+from model.fitness import NOT_CHEST, OUTSIDE_POPULATION
+from model.gate import PixelGate, fit_gate
+from model.preprocess import Preprocessing
+
+Images = NDArray[np.float16]
+Features = NDArray[np.float32]
+Extract = Callable[[NDArray[Any]], Features]
+
+MOST_CHILDREN, MOST_ADULTS = 1500, 2000  # images; more changes nothing but the time it takes
+EACH_FAMILY = 250  # images of each made-up kind
+
+
+def fit_pixel_gate(
+    extract: Extract,
+    disturb: Callable[[NDArray[Any]], NDArray[Any]],
+    train: data.Loaded,
+    validation: data.Loaded,
+    adults: Images | None,
+    seed: int,
+) -> tuple[PixelGate, dict[str, Any]]:
+    """Fit the gate, and measure it on patients and kinds of image that had no part in it.
+
+    Parameters
+    ----------
+    extract
+        Prepared images (N, size, size) -> features (N, F).
+    disturb
+        Changes exposure, sharpness and framing at random: children and adults come from different
+        sources, and without it the gate would learn to tell JPEG encoders apart.
+    train, validation
+        Images of children; half of the validation patients set the thresholds, the other half
+        is measured.
+    adults
+        Chest images outside the intended population, shape (N, size, size), or None.
+    seed
+        Of every draw.
+    """
+    generator = np.random.default_rng(seed)
+    children = _some(train.images, MOST_CHILDREN, generator)
+    setting, measuring = _halves(validation, seed)
+
+    def both(images: Images) -> Features:
+        return np.concatenate([extract(images), extract(disturb(images))])
+
+    misfits = _made_up(extract, children, setting, seed)
+    if adults is not None:
+        adults = _some(adults, MOST_ADULTS, generator)
+        cut = int(0.85 * len(adults))
+        misfits = {OUTSIDE_POPULATION: (both(adults[:cut]), extract(adults[cut:])), **misfits}
+    gate = fit_gate(both(children), extract(setting), misfits)
+    return gate, _measure(gate, extract, measuring, misfits, seed)
+
+
+def load_adults(folders: Sequence[Path], spec: Preprocessing, seed: int) -> Images | None:
+    """Load up to `MOST_ADULTS` images from all folders together, or None when there are none.
+
+    Raises
+    ------
+    DataError
+        If a folder holds no image.
+    """
+    if not folders:
+        return None
+    paths: list[Path] = []
+    for folder in folders:
+        found = data.image_files(folder)
+        if not found:
+            raise data.DataError(f"{folder} holds no image of adults")
+        paths += found
+    order = np.random.default_rng(seed).permutation(len(paths))[:MOST_ADULTS]
+    examples = [data.Example(paths[i], data.NORMAL, paths[i].stem) for i in order]
+    return data.load(examples, spec).images
+
+
+def _some(images: Images, most: int, generator: np.random.Generator) -> Images:
+    return images[generator.permutation(len(images))[:most]]
+
+
+def _halves(validation: data.Loaded, seed: int) -> tuple[Images, Images]:
+    """Halve the validation images by patient; too few to halve, and both halves are all."""
+    patients = sorted({e.patient for e in validation.examples})
+    first = set(np.random.default_rng(seed).permutation(np.array(patients))[::2].tolist())
+    inside = np.array([e.patient in first for e in validation.examples])
+    if inside.all() or not inside.any():
+        return validation.images, validation.images
+    return validation.images[inside], validation.images[~inside]
+
+
+def _made_up(
+    extract: Extract, fitting: Images, placing: Images, seed: int
+) -> dict[str, tuple[Features, Features]]:
+    """Return reason -> features of made-up misfits, to fit its head and to place its threshold."""
+    made = {}
+    for reason, makers in negatives.MAKERS.items():
+        count = EACH_FAMILY if len(makers) > 1 else 3 * EACH_FAMILY
+        parts = [
+            np.concatenate(
+                [extract(negatives.make(m, source, n, seed + k)) for m in makers.values()]
+            )
+            for k, (source, n) in enumerate([(fitting, count), (placing, max(20, count // 5))])
+        ]
+        made[reason] = (parts[0], parts[1])
+    return made
+
+
+def _measure(
+    gate: PixelGate,
+    extract: Extract,
+    children: Images,
+    misfits: dict[str, tuple[Features, Features]],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the share of children that pass, and of each kind of misfit that is stopped."""
+    stopped = {}
+    if OUTSIDE_POPULATION in misfits:
+        stopped["adults"] = _stopped(gate, misfits[OUTSIDE_POPULATION][1])
+    known = {name: m for makers in negatives.MAKERS.values() for name, m in makers.items()}
+    for name, maker in {**known, **negatives.HELD_OUT}.items():
+        stopped[name] = _stopped(gate, extract(negatives.make(maker, children, 200, seed + 7)))
+    passed = 1 - _stopped(gate, extract(children))
+    return {
+        "children_images": len(children),
+        "children_passed": passed,
+        "stopped": stopped,
+        "never_fitted": sorted(negatives.HELD_OUT),
+        "reasons": [NOT_CHEST, *misfits],
+    }
+
+
+def _stopped(gate: PixelGate, features: Features) -> float:
+    return float(np.mean([reason is not None for reason in gate.judge(features)]))

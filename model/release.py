@@ -1,0 +1,184 @@
+"""From a trained network to an artifact: calibrate, choose the threshold, fit the gate, measure."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from model import artifact, card, data
+from model.augment import augment
+from model.calibration import OperatingPoint, choose_operating_point, fit_temperature, softmax
+from model.data import BACTERIAL, NORMAL, VIRAL, Loaded
+from model.gate_fitting import fit_pixel_gate, load_adults
+from model.metrics import auc, summary
+from model.options import Training
+from model.preprocess import Preprocessing
+
+TARGET_SENSITIVITY = 0.95
+DISTURBED_COPIES = 2  # of each validation image, for calibration and threshold
+LICENCE = "CC BY 4.0, as the images they were trained on"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what it was trained and validated on.
+
+    Parameters
+    ----------
+    training
+        The options.
+    network
+        Prepared images (N, size, size, 1) -> logits, features.
+    train, validation
+        Prepared images.
+    labels
+        The classes.
+    spec
+        The preprocessing.
+    adults
+        Folders of chest images outside the intended population.
+    command
+        The command line, for the card.
+    seconds
+        How long the training took.
+    """
+
+    training: Training
+    network: keras.Model
+    train: Loaded
+    validation: Loaded
+    labels: tuple[str, ...]
+    spec: Preprocessing
+    adults: Sequence[Path]
+    command: str
+    seconds: float
+
+    def forward(self, images: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits and features of prepared images (N, size, size)."""
+        logits, features = self.network.predict(
+            np.asarray(images, np.float32)[..., None], batch_size=32, verbose=0
+        )
+        return logits, features
+
+    def disturb(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the images with exposure, sharpness, framing and markers changed at random."""
+        parts = [
+            augment(tf.constant(np.asarray(images[i : i + 64], np.float32)[..., None])).numpy()
+            for i in range(0, len(images), 64)
+        ]
+        return np.concatenate(parts)[..., 0]
+
+
+def assemble(trained: Trained, folder: Path) -> Path:
+    """Calibrate, fit the gate, measure and write the artifact; return its folder."""
+    keras.utils.set_random_seed(trained.training.seed)
+    arrays = artifact.as_released(artifact.network_arrays(trained.network.get_weights()))
+    trained.network.set_weights(list(arrays.values()))
+    print("calibrating on the validation images")
+    temperature, point, metrics = _calibrate(trained)
+    print("fitting the gate")
+    adults = load_adults(trained.adults, trained.spec, trained.training.seed)
+    gate, metrics["gate"] = fit_pixel_gate(
+        lambda images: trained.forward(images)[1],
+        trained.disturb,
+        trained.train,
+        trained.validation,
+        adults,
+        trained.training.seed,
+    )
+    description = {
+        **_provenance(trained),
+        "temperature": temperature,
+        "calibrated": True,
+        "operating_point": asdict(point),
+        "gate": gate.description(),
+        "metrics": metrics,
+    }
+    description["card"] = card.render(description)
+    artifact.write(folder, description, {**arrays, **gate.arrays()})
+    return folder
+
+
+def _calibrate(trained: Trained) -> tuple[float, OperatingPoint, dict[str, Any]]:
+    """Fit temperature and threshold, and measure on validation as it is and disturbed.
+
+    Both are fitted to disturbed copies together with the originals: fitted to the originals alone
+    they would trust images that look exactly like the training set.
+    """
+    clean = trained.validation.images
+    sets: list[NDArray[Any]] = [clean, *(trained.disturb(clean) for _ in range(DISTURBED_COPIES))]
+    logits = [trained.forward(images)[0] for images in sets]
+    classes = data.class_index(trained.validation.examples, trained.labels)
+    normal = trained.labels.index(NORMAL)
+    temperature = fit_temperature(np.concatenate(logits), np.tile(classes, len(sets)))
+    pneumonia = [1 - softmax(some, temperature)[:, normal] for some in logits]
+    truth = classes != normal
+    point = choose_operating_point(
+        np.tile(truth, len(sets)), np.concatenate(pneumonia), TARGET_SENSITIVITY
+    )
+    patients = [e.patient for e in trained.validation.examples]
+    validation = summary(truth, pneumonia[0], patients, point)
+    validation |= kind_figures(logits[0], classes, trained.labels)
+    disturbed = summary(
+        np.tile(truth, len(sets) - 1),
+        np.concatenate(pneumonia[1:]),
+        patients * (len(sets) - 1),
+        point,
+    )
+    return temperature, point, {"validation": validation, "disturbed": disturbed}
+
+
+def kind_figures(
+    logits: NDArray[Any], classes: NDArray[np.int64], labels: tuple[str, ...]
+) -> dict[str, float]:
+    """Return AUC and accuracy of bacterial against viral, among the pneumonias."""
+    if not {BACTERIAL, VIRAL} <= set(labels):
+        return {}
+    bacterial, viral = labels.index(BACTERIAL), labels.index(VIRAL)
+    ill = np.isin(classes, (bacterial, viral))
+    truth = classes[ill] == bacterial
+    odds = np.asarray(logits[ill, bacterial] - logits[ill, viral], np.float64)
+    return {
+        "bacterial_auc": auc(truth, odds),
+        "bacterial_accuracy": float(((odds > 0) == truth).mean()),
+    }
+
+
+def _provenance(trained: Trained) -> dict[str, Any]:
+    """Return what is known before anything is measured."""
+    names = {e.path.name for e in trained.train.examples}
+    names |= {p.name for folder in trained.adults for p in data.image_files(folder)}
+    return {
+        "name": f"cxr-{trained.training.backbone}",
+        "version": "0.0.0",
+        "labels": list(trained.labels),
+        "preprocessing": trained.spec.as_dict(),
+        "architecture": trained.network.to_json(),
+        "training": _shareable(trained.training),
+        "train_images": len(trained.train.examples),
+        "train_balance": data.balance(trained.train.examples),
+        "data_fingerprint": data.fingerprint(trained.train.examples),
+        "command": trained.command,
+        "seconds": round(trained.seconds),
+        "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "libraries": {
+            name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")
+        },
+        "attribution": card.attribution(sorted(names)),
+        "licence": LICENCE,
+    }
+
+
+def _shareable(training: Training) -> dict[str, Any]:
+    """Return the options without the folders of the machine it was trained on."""
+    return {**asdict(training), "weights": Path(training.weights).name}
