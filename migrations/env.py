@@ -1,25 +1,29 @@
-"""Alembic's entry: run migrations over the URL that the caller configured."""
+"""Alembic's entry: run migrations over the engine that the caller configured."""
 
 from alembic import context
-from sqlalchemy import create_engine, pool
+from sqlalchemy import Engine
 
 from worker.tables import Base
 
 
-def run() -> None:
+def run(engine: Engine) -> None:
     """Run the migrations in one transaction; SQLite alters tables by copying them (batch)."""
-    url = context.config.get_main_option("sqlalchemy.url")
-    assert url is not None  # worker.database.alembic_config sets it
-    engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as connection:
+        sqlite = connection.dialect.name == "sqlite"
+        if sqlite:  # a copied table is dropped under the rows that refer to it
+            driver = connection.connection.dbapi_connection
+            assert driver is not None  # the connection is open
+            driver.execute("PRAGMA foreign_keys=OFF")
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
-            render_as_batch=connection.dialect.name == "sqlite",
+            render_as_batch=sqlite,
             compare_type=True,
+            transactional_ddl=True,
         )
         with context.begin_transaction():
             context.run_migrations()
+    engine.dispose()
 
 
-run()
+run(context.config.attributes["engine"])

@@ -46,7 +46,8 @@ app.add_typer(model, name="model")
 def _print(text: object) -> None:
     from rich.console import Console
 
-    Console().print(text)
+    wide = None if sys.stdout.isatty() else 200
+    Console(width=wide).print(text)
 
 
 def _start() -> Any:

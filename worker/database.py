@@ -79,8 +79,8 @@ def build_reading_sessions(engine: Engine) -> sessionmaker[Session]:
 def alembic_config(url: str) -> Config:
     """Configure Alembic without an ini file, so that the installed package can migrate itself."""
     config = Config()
+    config.attributes["engine"] = build_engine(url)
     config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     return config
 
 

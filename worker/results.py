@@ -146,8 +146,10 @@ def to_table(records: Sequence[dict[str, Any]]) -> Table:
     """Show studies as a table for the terminal, one row an instance."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("received", "accession", "patient id", "state", "pneumonia", "finding", "study"):
-        right = name == "pneumonia"
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        right, study = name == "pneumonia", name == "study"
+        table.add_column(
+            name, justify="right" if right else "left", overflow="fold", no_wrap=not study
+        )
     for record in records:
         for row in _rows(record):
             table.add_row(*_cells(record, row))

@@ -8,6 +8,7 @@ named), which wins over the defaults. A wrong value raises
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import tempfile
@@ -31,7 +32,7 @@ from dicom_node.peer import Peer
 PREFIX = "CXR_"
 FILE_KEY = "CXR_SETTINGS"
 # Read by the tests, not by the product.
-OTHER_KEYS = frozenset({FILE_KEY, "CXR_TEST_DATA"})
+OTHER_KEYS = frozenset({FILE_KEY, "CXR_TEST_DATA", "CXR_REQUIRE_PEERS"})
 
 InitSource = PydanticBaseSettingsSource
 
@@ -68,7 +69,11 @@ class Settings(BaseSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=False
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        validate_default=False,
+        allow_inf_nan=False,
     )
 
     home: Path = Field(
@@ -166,6 +171,8 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str) -> str:
         if value and not value.startswith(("sqlite:///", "postgresql+psycopg://", "postgresql://")):
             raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+        if value:
+            _check_url(value)
         return value.replace("postgresql://", "postgresql+psycopg://", 1)
 
     @field_validator("broker_url")
@@ -236,7 +243,9 @@ class Settings(BaseSettings):
             warned of: it may belong to a newer version.
         """
         environ = os.environ if environ is None else environ
-        values = {k: v for k, v in {**_from_file(environ), **environ}.items() if _is_ours(k)}
+        given = {**_from_file(environ), **environ}
+        # An empty value counts as not set: that is what compose files make of an absent one.
+        values = {k: v for k, v in given.items() if _is_ours(k) and v}
         for key in (k for k in values if _field(k) not in cls.model_fields):
             log.warning("%s is no setting and is ignored; `cxr-worker settings` lists them", key)
         fields: dict[str, Any] = {
@@ -248,6 +257,16 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             key = PREFIX + str(first["loc"][0]).upper()
             raise ConfigurationError(key, _sentence(first)) from None
+
+
+def _check_url(url: str) -> None:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):  # their text repeats the URL, password and all
+        raise ValueError("is no URL that SQLAlchemy understands; check host and port") from None
 
 
 def _is_ours(key: str) -> bool:
@@ -273,12 +292,16 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, str]:
         if named:
             raise ConfigurationError(FILE_KEY, f"names {named}, which is no file")
         return {}
-    if path.suffix != ".toml":
-        return {k: v or "" for k, v in dotenv_values(path).items() if k.startswith(PREFIX)}
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".toml":
+            values = dotenv_values(stream=io.StringIO(text))
+            return {k: v or "" for k, v in values.items() if k.startswith(PREFIX)}
+        table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(FILE_KEY, f"{path} is no valid TOML: {error}") from None
+        raise ConfigurationError(FILE_KEY, f"{path} is no valid file: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(FILE_KEY, f"{path} cannot be read: {error.strerror}") from None
     return {_environment_key(k): _environment_value(v) for k, v in table.items()}
 
 

@@ -6,19 +6,25 @@ Two queues: ``gpu`` for classification, ``io`` for reports and deliveries.
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, ParamSpec
 
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from dicom_node.errors import PacsWorkerError
 from worker import composition, logs, steps
 from worker.states import JobKind
 from worker.steps import Bell
 from worker.up import mark_ready
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 QUEUES = {JobKind.CLASSIFY: "gpu", JobKind.REPORT: "io", JobKind.DELIVER: "io"}
 
@@ -47,19 +53,40 @@ app = Celery("cxr-worker")
 app.add_defaults(_configuration)
 
 
+def _guarded(step: Callable[P, None]) -> Callable[P, None]:
+    """Log what a step could not handle; its work stays owed, and the relay announces it again."""
+
+    @functools.wraps(step)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            step(*args, **kwargs)
+        except PacsWorkerError as error:
+            log.error("%s: %s", step.__name__, error)  # noqa: TRY400  the line says it all
+        except DBAPIError as error:
+            # Not its text: that quotes the values of a row.
+            log.warning("%s: database failed: %s", step.__name__, type(error.orig).__name__)
+        except Exception:
+            log.exception("%s failed", step.__name__)
+
+    return run
+
+
 @app.task(name="classify")
+@_guarded
 def classify() -> None:
     """Classify one batch of instances."""
     steps.classify(composition.desk(), composition.classifier(), announce)
 
 
 @app.task(name="report")
+@_guarded
 def report() -> None:
     """Report one study."""
     steps.report(composition.desk(), announce)
 
 
 @app.task(name="deliver")
+@_guarded
 def deliver(destination: str) -> None:
     """Deliver one report to a destination."""
     from dicom_node import storage_scu
@@ -100,7 +127,11 @@ def _set_up_logging(**_: Any) -> None:
 def _warm_up(**_: Any) -> None:
     """Load the network in each child of a worker that serves the gpu queue."""
     if "gpu" in app.amqp.queues.consume_from:
-        info = composition.classifier().info
+        try:
+            info = composition.classifier().info
+        except PacsWorkerError as error:
+            log.error("%s", error)  # noqa: TRY400  the line says it all
+            return
         log.info("model %s %s is loaded", info.name, info.version)
         mark_ready("worker-gpu")
 
