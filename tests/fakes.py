@@ -1,0 +1,191 @@
+"""Fakes for the seams between a step and what it works with, and builders of what passes there."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from dicom_node.storage_scp import Received
+from model.predict import ModelInfo, Prediction
+from worker.steps import Bell
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"  # PS3.4 B.5
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"  # PS3.5 A.2
+
+_numbers = itertools.count(1)
+
+
+def new_uid() -> str:
+    """A UID that no other test of this run uses."""
+    return f"2.25.777{next(_numbers):012d}"
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+def received(**changes: Any) -> Received:
+    """What the node hands over for one instance; a study of its own unless told otherwise."""
+    uid = changes.pop("sop_instance_uid", None) or new_uid()
+    study = changes.pop("study_instance_uid", None) or new_uid()
+    facts = Received(
+        sop_instance_uid=uid,
+        sop_class_uid=COMPUTED_RADIOGRAPHY,
+        study_instance_uid=study,
+        series_instance_uid=f"{study}.1",
+        transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN,
+        patient_id="PAT-1",
+        accession_number="ACC-1",
+        study_date="20261123",
+        modality="CR",
+        calling_ae_title="MODALITY",
+        association_id="association-1",
+        path=f"{study}/{uid}.dcm",
+        size=1000,
+        sha256=hashlib.sha256(uid.encode()).hexdigest(),
+        received_at=NOON,
+    )
+    return replace(facts, **changes)
+
+
+class Bells:
+    """Remembers what was announced, and when it was due."""
+
+    def __init__(self) -> None:
+        self.rung: list[Bell] = []
+        self.times: list[datetime | None] = []
+
+    def __call__(self, bell: Bell, at: datetime | None = None) -> None:
+        self.rung.append(bell)
+        self.times.append(at)
+
+
+def model_info(digest: str = "d" * 64, version: str = "1.0") -> ModelInfo:
+    """What a model says of itself."""
+    return ModelInfo(
+        name="fake-resnet",
+        version=version,
+        digest=digest,
+        labels=("normal", "bacterial", "viral"),
+        input_size=8,
+        temperature=1.0,
+        calibrated=True,
+        threshold=0.5,
+        undetermined=(0.4, 0.6),
+        metrics={"auc": 0.9},
+        attribution="nobody's data",
+        card="# A fake",
+    )
+
+
+PRESENT = Prediction(0.9, 0.75, 0.25, "PRESENT")
+
+
+@dataclass
+class FakeClassifier:
+    """Answers every image with `answer`, or with what `answer` makes of it, or fails.
+
+    Parameters
+    ----------
+    answer
+        A prediction, or a function of one prepared image.
+    failures
+        Exceptions raised by the next calls of `predict`, one each.
+    """
+
+    answer: Prediction | Callable[[np.ndarray], Prediction] = PRESENT
+    info: ModelInfo = field(default_factory=model_info)
+    failures: list[Exception] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    populations: list[str] = field(default_factory=list)
+    during: Callable[[], None] = lambda: None
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        assert image.ndim == 2
+        assert image.dtype == np.float32
+        return image[:8, :8]
+
+    def predict(self, batch: np.ndarray, population: str = "withhold") -> list[Prediction]:
+        self.batches.append(len(batch))
+        self.populations.append(population)
+        self.during()
+        if self.failures:
+            raise self.failures.pop(0)
+        if isinstance(self.answer, Prediction):
+            return [self.answer] * len(batch)
+        return [self.answer(image) for image in batch]
+
+
+class FakeSend:
+    """Stands for a destination: keeps what it is sent, or answers with the next of `answers`."""
+
+    def __init__(self, answers: Iterable[int | Exception] = ()) -> None:
+        self.answers = list(answers)
+        self.sent: list[tuple[bytes, str, str, float]] = []
+        self.during: Callable[[], None] = lambda: None
+
+    def __call__(self, data: bytes, peer: Any, calling_ae_title: str, timeout_s: float) -> int:
+        self.sent.append((data, str(peer), calling_ae_title, timeout_s))
+        self.during()
+        answer = self.answers.pop(0) if self.answers else 0x0000
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def store_event(data: bytes, meta: Any, association_id: str = "association-1") -> Any:
+    """What pynetdicom hands to a C-STORE handler, as far as it is used."""
+    return SimpleNamespace(
+        encoded_dataset=lambda: data,
+        request=SimpleNamespace(
+            AffectedSOPClassUID=meta.MediaStorageSOPClassUID,
+            AffectedSOPInstanceUID=meta.MediaStorageSOPInstanceUID,
+        ),
+        context=SimpleNamespace(transfer_syntax=meta.TransferSyntaxUID),
+        assoc=SimpleNamespace(
+            cxr_association_id=association_id, requestor=SimpleNamespace(ae_title="MODALITY")
+        ),
+    )
+
+
+def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work(0)` ... `work(count - 1)` at once; give what they return, or raise what they raise."""
+    results: list[Any] = [None] * count
+    errors: list[BaseException] = []
+    start = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        try:
+            start.wait(30)
+            results[number] = work(number)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a thread hangs"
+    if errors:
+        raise errors[0]
+    return results

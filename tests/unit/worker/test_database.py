@@ -1,0 +1,223 @@
+"""Schema and migrations on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from sqlalchemy import Engine, insert, inspect, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from dicom_node.errors import ConfigurationError
+from tests.fakes import NOON
+from worker import database
+from worker.tables import Base, Delivery, FindingRow, Instance, Job, Model, Report, Study
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database without tables, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new' / 'cxr.sqlite3'}"
+    return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@pytest.fixture
+def empty_engine(empty_url: str) -> Iterator[Engine]:
+    engine = database.build_engine(empty_url)
+    yield engine
+    engine.dispose()
+
+
+def tables(engine: Engine) -> set[str]:
+    return set(inspect(engine).get_table_names()) - {"alembic_version"}
+
+
+def test_migrations_run_up_and_down_and_up_again(empty_url: str, empty_engine: Engine) -> None:
+    with empty_engine.connect():
+        pass  # SQLite's file is made by the first connection
+    assert database.current_revision(empty_engine) is None
+    database.upgrade(empty_url)
+    assert tables(empty_engine) == set(Base.metadata.tables)
+    assert database.current_revision(empty_engine) == database.head_revision()
+    database.downgrade(empty_url, "base")
+    assert tables(empty_engine) == set()
+    assert database.current_revision(empty_engine) is None
+    database.upgrade(empty_url)
+    assert tables(empty_engine) == set(Base.metadata.tables)
+
+
+def test_migrations_give_exactly_the_tables_of_the_code(
+    empty_url: str, empty_engine: Engine
+) -> None:
+    with empty_engine.connect():
+        pass
+    database.upgrade(empty_url)
+    command.check(database.alembic_config(empty_url))  # raises with each difference
+
+
+def test_upgrading_twice_changes_nothing(empty_url: str, empty_engine: Engine) -> None:
+    with empty_engine.connect():
+        pass
+    database.upgrade(empty_url)
+    database.upgrade(empty_url)
+    database.require_schema(empty_engine)
+
+
+def test_a_new_sqlite_database_may_be_in_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a' / 'b' / 'cxr.sqlite3'}"
+    database.upgrade(url)
+    engine = database.build_engine(url)
+    database.require_schema(engine)
+    engine.dispose()
+
+
+def test_a_database_without_schema_is_refused_with_the_command_to_run(empty_engine: Engine) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        database.require_schema(empty_engine)
+    assert str(caught.value).startswith("CXR_DATABASE_URL: ")
+    assert "revision none" in str(caught.value)
+    assert "`cxr-worker db upgrade`" in str(caught.value)
+
+
+def test_a_schema_of_another_version_is_refused(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    try:
+        with pytest.raises(ConfigurationError, match="at revision 9999"):
+            database.require_schema(engine)
+    finally:
+        with engine.begin() as connection:
+            head = database.head_revision()
+            connection.execute(
+                text("UPDATE alembic_version SET version_num = :head"), {"head": head}
+            )
+
+
+def test_the_schema_that_is_needed_is_accepted(engine: Engine) -> None:
+    database.require_schema(engine)
+
+
+def test_a_percent_sign_in_a_password_survives_alembic() -> None:
+    url = "postgresql+psycopg://user:50%25@host/cxr"
+    engine: Engine = database.alembic_config(url).attributes["engine"]
+    assert engine.url.password == "50%"
+    engine.dispose()
+
+
+def test_sqlite_is_durable_and_checks_references(sqlite_engine: Engine) -> None:
+    with sqlite_engine.connect() as connection:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys")
+        values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+    assert values == ["wal", 2, 1]  # 2 is FULL
+
+
+def test_a_reader_on_sqlite_does_not_wait_for_a_writer(sqlite_engine: Engine) -> None:
+    reading = database.build_reading_sessions(sqlite_engine)
+    with sqlite_engine.begin() as writing, reading() as session:
+        writing.execute(text("DELETE FROM jobs"))
+        assert session.scalars(select(Job)).all() == []
+
+
+# --- constraints -----------------------------------------------------------------------------
+
+STUDY: dict[str, Any] = {
+    "id": 1, "study_instance_uid": "1.2", "patient_id": "", "accession_number": "",
+    "study_date": "", "state": "RECEIVING", "calling_ae_title": "", "received_at": NOON,
+    "last_received_at": NOON,
+}  # fmt: skip
+INSTANCE: dict[str, Any] = {
+    "id": 1, "study_id": 1, "sop_instance_uid": "1.3", "sop_class_uid": "", "path": "",
+    "series_instance_uid": "", "transfer_syntax_uid": "", "modality": "", "calling_ae_title": "",
+    "size_bytes": 1, "sha256": "", "received_at": NOON,
+}  # fmt: skip
+MODEL: dict[str, Any] = {
+    "id": 1, "name": "", "version": "", "digest": "d", "details": {}, "first_used_at": NOON,
+}  # fmt: skip
+REPORT: dict[str, Any] = {
+    "id": 1, "study_id": 1, "model_id": 1, "revision": 1, "sop_instance_uid": "1.4",
+    "sop_class_uid": "", "path": "", "sha256": "", "created_at": NOON,
+}  # fmt: skip
+DELIVERY: dict[str, Any] = {
+    "id": 1, "report_id": 1, "destination": "A@h:1", "state": "PENDING", "attempts": 0,
+}  # fmt: skip
+JOB: dict[str, Any] = {
+    "kind": "CLASSIFY", "subject_id": 1, "study_id": 1, "state": "DUE", "due_at": NOON,
+}  # fmt: skip
+FINDING: dict[str, Any] = {
+    "instance_id": 1, "model_id": 1, "assessed": True, "reason": None, "finding": "PRESENT",
+    "pneumonia": 0.9, "flags": [], "created_at": NOON,
+}  # fmt: skip
+
+
+@pytest.fixture
+def filled(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
+    """A study with an instance, a model, a report and its delivery."""
+    with sessions() as session, session.begin():
+        for table, row in (
+            (Study, STUDY), (Instance, INSTANCE), (Model, MODEL), (Report, REPORT),
+            (Delivery, DELIVERY),
+        ):  # fmt: skip
+            session.execute(insert(table).values(**row))
+    return sessions
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        (Study, {**STUDY, "id": 2, "study_instance_uid": "9", "state": "LOST"}),
+        (Study, {**STUDY, "id": 2}),
+        (Instance, {**INSTANCE, "id": 2}),
+        (Instance, {**INSTANCE, "id": 2, "sop_instance_uid": "9", "study_id": 77}),
+        (Model, {**MODEL, "id": 2}),
+        (Report, {**REPORT, "id": 2, "revision": 2}),
+        (Report, {**REPORT, "id": 2, "sop_instance_uid": "9"}),
+        (Delivery, {**DELIVERY, "id": 2}),
+        (Delivery, {**DELIVERY, "id": 2, "destination": "B@h:1", "state": "GONE"}),
+        (Job, {**JOB, "state": "ODD"}),
+        (Job, {**JOB, "study_id": 77}),
+        (FindingRow, {**FINDING, "reason": "BLANK"}),
+        (FindingRow, {**FINDING, "finding": None}),
+        (FindingRow, {**FINDING, "pneumonia": None}),
+        (FindingRow, {**FINDING, "assessed": False}),
+        (FindingRow, {**FINDING, "assessed": False, "finding": None, "pneumonia": None}),
+        (FindingRow, {**FINDING, "assessed": False, "reason": "BLANK", "finding": None}),
+    ],
+)
+def test_the_database_refuses_rows_that_make_no_sense(
+    filled: sessionmaker[Session], table: type[Base], row: dict[str, Any]
+) -> None:
+    with pytest.raises(IntegrityError), filled() as session, session.begin():
+        session.execute(insert(table).values(**row))
+
+
+def test_one_instance_has_one_finding_of_a_model(filled: sessionmaker[Session]) -> None:
+    refused = {**FINDING, "assessed": False, "reason": "BLANK", "finding": None, "pneumonia": None}
+    with filled() as session, session.begin():
+        session.execute(insert(FindingRow).values(**refused))
+    with pytest.raises(IntegrityError), filled() as session, session.begin():
+        session.execute(insert(FindingRow).values(**FINDING))
+
+
+def test_work_is_owed_once(filled: sessionmaker[Session]) -> None:
+    with filled() as session, session.begin():
+        session.execute(insert(Job).values(**JOB))
+    with pytest.raises(IntegrityError), filled() as session, session.begin():
+        session.execute(insert(Job).values(**JOB))
+
+
+def test_times_come_back_aware_and_in_utc(filled: sessionmaker[Session]) -> None:
+    with filled() as session:
+        study = session.scalars(select(Study)).one()
+    assert study.received_at == NOON
+    assert study.received_at.utcoffset() is not None
+
+
+def test_a_time_without_zone_is_refused(filled: sessionmaker[Session]) -> None:
+    row = {**STUDY, "id": 2, "study_instance_uid": "9", "received_at": NOON.replace(tzinfo=None)}
+    with pytest.raises(Exception, match="aware"), filled() as session, session.begin():
+        session.execute(insert(Study).values(**row))

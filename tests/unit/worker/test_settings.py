@@ -1,0 +1,191 @@
+"""Settings from the environment and files; a wrong one is one line that names its key."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.peer import Peer
+from worker.settings import Settings, describe_settings
+
+WRONG = {
+    "CXR_AE_TITLE": ["MORE-THAN-SIXTEEN-CHARS", "BACK\\SLASH", "GRÜN", "A\tB"],
+    "CXR_PORT": ["70000", "-1", "dicom", "1.5"],
+    "CXR_DATABASE_URL": ["mysql://host/x", "postgresql+psycopg://u:p@host:port/x", "results.db"],
+    "CXR_BROKER_URL": ["http://host", "host:6379"],
+    "CXR_ARCHIVE_RESERVE_MB": ["-1", "much"],
+    "CXR_DESTINATIONS": [
+        "PACS", "PACS@host", "PACS@host:0", "PACS@host:99999", "@host:104",
+        "A@h:1,A@h:1", "A@h:1,nonsense", "SEVENTEENCHARACTERS@h:1",
+    ],
+    "CXR_ALLOWED_AE_TITLES": ["MORE-THAN-SIXTEEN-CHARS", "GOOD,BACK\\SLASH"],
+    "CXR_MAX_ASSOCIATIONS": ["0", "many"],
+    "CXR_NETWORK_TIMEOUT_S": ["0", "-5", "soon", "nan", "inf"],
+    "CXR_QUIET_S": ["-0.1", "quiet", "nan", "inf"],
+    "CXR_POPULATION": ["adults", "WITHHOLD"],
+    "CXR_DEVICE": ["tpu"],
+    "CXR_BATCH_SIZE": ["0", "257", "x"],
+    "CXR_LEASE_S": ["0", "inf"],
+    "CXR_DELIVERY_TIMEOUT_S": ["0"],
+    "CXR_DELIVERY_RETRY_S": ["0"],
+    "CXR_DELIVERY_RETRY_MAX_S": ["0"],
+    "CXR_MAX_ATTEMPTS": ["0"],
+    "CXR_RELAY_INTERVAL_S": ["0"],
+    "CXR_LOG_LEVEL": ["LOUD", "debug"],
+}  # fmt: skip
+# Any path and any host name may be right; these fail when they are used.
+FREE = {"CXR_HOME", "CXR_BIND", "CXR_ARCHIVE", "CXR_MODEL"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k, values in WRONG.items() for v in values])
+def test_a_wrong_value_is_one_line_that_names_the_key(key: str, value: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({key: value})
+    assert caught.value.setting == key
+    assert str(caught.value).startswith(f"{key}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) > len(key) + 10
+
+
+def test_each_setting_is_tried_with_a_wrong_value_or_takes_any() -> None:
+    assert {key for key, _, _ in describe_settings()} == set(WRONG) | FREE
+
+
+def test_each_setting_is_described() -> None:
+    assert all(len(meaning) > 20 for _, _, meaning in describe_settings())
+
+
+@pytest.mark.parametrize("key", ["CXR_DATABASE_URL", "CXR_BROKER_URL"])
+def test_a_wrong_url_is_not_repeated_because_it_may_hold_a_password(key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({key: "oracle://user:hunter2@host/x"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
+    settings = Settings.from_env({})
+    home = tmp_path / "cxr-home"
+    assert (settings.ae_title, settings.port, settings.quiet_s) == ("CXRWORKER", 11112, 2)
+    assert (settings.device, settings.population) == ("auto", "withhold")
+    assert settings.home == home
+    assert settings.archive_root == home / "archive"
+    assert settings.database_url == f"sqlite:///{home}/cxr-worker.sqlite3"
+    assert settings.broker_url == f"redis+socket://{home}/redis/redis.sock"
+    assert settings.embedded_broker
+    assert settings.destinations == ()
+    assert settings.allowed_ae_titles == frozenset()
+
+
+def test_the_folders_move_with_home(tmp_path: Path) -> None:
+    settings = Settings.from_env({"CXR_HOME": str(tmp_path / "elsewhere")})
+    assert settings.archive_root == tmp_path / "elsewhere" / "archive"
+    assert str(tmp_path / "elsewhere") in settings.database_url
+
+
+def test_values_are_read_into_their_types() -> None:
+    settings = Settings.from_env({
+        "CXR_DESTINATIONS": "PACS@192.0.2.7:104, VIEWER@[::1]:11113",
+        "CXR_ALLOWED_AE_TITLES": "CR1, DX2 ,",
+        "CXR_BROKER_URL": "redis://host:6379/0",
+        "CXR_DATABASE_URL": "postgresql://user:secret@host/cxr",
+    })  # fmt: skip
+    assert settings.destinations == (Peer("PACS", "192.0.2.7", 104), Peer("VIEWER", "::1", 11113))
+    assert settings.allowed_ae_titles == {"CR1", "DX2"}
+    assert not settings.embedded_broker
+    assert settings.database_url == "postgresql+psycopg://user:secret@host/cxr"
+
+
+def test_an_empty_value_counts_as_not_set(tmp_path: Path) -> None:
+    keys = (*WRONG, *FREE)
+    assert Settings.from_env(dict.fromkeys(keys, "")) == Settings.from_env({})
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.from_env({}).port = 1  # type: ignore[misc]
+
+
+def test_a_dotenv_file_in_the_working_folder_is_read() -> None:
+    Path(".env").write_text('CXR_PORT=10400\nexport CXR_AE_TITLE="FROM FILE"\nOTHER=1\n')
+    settings = Settings.from_env({})
+    assert (settings.port, settings.ae_title) == (10400, "FROM FILE")
+
+
+def test_the_environment_wins_over_the_file() -> None:
+    Path(".env").write_text("CXR_PORT=10400\nCXR_AE_TITLE=FILE\n")
+    settings = Settings.from_env({"CXR_PORT": "10500"})
+    assert (settings.port, settings.ae_title) == (10500, "FILE")
+
+
+def test_a_toml_file_that_is_named_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "cxr.toml"
+    path.write_text(
+        'port = 10400\nquiet_s = 0.5\ndestinations = ["A@h:1", "B@h:2"]\nCXR_AE_TITLE = "FROMTOML"\n'
+    )
+    settings = Settings.from_env({"CXR_SETTINGS": str(path)})
+    assert (settings.port, settings.quiet_s, settings.ae_title) == (10400, 0.5, "FROMTOML")
+    assert [str(peer) for peer in settings.destinations] == ["A@h:1", "B@h:2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("absent.env", None), ("broken.toml", b"port = = 1"), ("latin1.toml", b'ae_title = "\xfc"'),
+     ("latin1.env", b"CXR_AE_TITLE=\xfc\n")],
+)  # fmt: skip
+def test_a_settings_file_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"^CXR_SETTINGS: .*" + name) as caught:
+        Settings.from_env({"CXR_SETTINGS": str(path)})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_value_in_a_file_names_the_key_too(tmp_path: Path) -> None:
+    path = tmp_path / "cxr.toml"
+    path.write_text("port = 99999\n")
+    with pytest.raises(ConfigurationError, match="^CXR_PORT: "):
+        Settings.from_env({"CXR_SETTINGS": str(path)})
+
+
+def test_a_key_that_is_no_setting_is_warned_of_and_ignored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        Settings.from_env({"CXR_PROT": "104", "HOME": "/nowhere"})
+    assert [r.getMessage().split()[0] for r in caplog.records] == ["CXR_PROT"]
+
+
+def test_keys_that_are_read_elsewhere_are_not_warned_of(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    Path(".env").touch()
+    with caplog.at_level(logging.WARNING):
+        Settings.from_env({"CXR_TEST_DATA": "/data", "CXR_SETTINGS": ".env"})
+    assert not caplog.records
+
+
+def test_the_socket_lies_in_home_when_its_path_is_short() -> None:
+    settings = Settings.from_env({"CXR_HOME": "/srv/cxr"})
+    assert settings.redis_socket == Path("/srv/cxr/redis/redis.sock")
+
+
+def test_a_home_too_deep_for_a_socket_gets_one_elsewhere_of_its_own(tmp_path: Path) -> None:
+    deep, other = (tmp_path / (letter * 90) for letter in "ab")
+    first = Settings.from_env({"CXR_HOME": str(deep)})
+    second = Settings.from_env({"CXR_HOME": str(other)})
+    assert len(os.fsencode(first.redis_socket)) <= 107  # unix(7)
+    assert first.redis_socket == Settings.from_env({"CXR_HOME": str(deep)}).redis_socket
+    assert first.redis_socket != second.redis_socket
+    assert first.embedded_broker
