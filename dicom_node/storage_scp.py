@@ -1,24 +1,20 @@
-"""Verification and Storage SCP: bytes to disk, then a committed record, then Success."""
+"""Verification and Storage SCP: the node that listens."""
 
 from __future__ import annotations
 
-import enum
 import errno
 import logging
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from pydicom.dataset import Dataset
 from pynetdicom import evt
 
-from dicom_node.archive import Archive, StoredFile, is_valid_uid
+from dicom_node.archive import Archive
 from dicom_node.contexts import (
     STORAGE_SOP_CLASSES,
     UNCOMPRESSED_TRANSFER_SYNTAXES,
@@ -27,79 +23,28 @@ from dicom_node.contexts import (
 )
 from dicom_node.entity import application_entity
 from dicom_node.errors import ConfigurationError
-from dicom_node.header import read_header
-from dicom_node.status import Status
+from dicom_node.reception import (
+    Outcome,
+    Received,
+    Record,
+    Reply,
+    association_id,
+    handle_store,
+    has_sent,
+)
+
+__all__ = [
+    "NodeConfig",
+    "Outcome",
+    "Received",
+    "Record",
+    "Reply",
+    "RunningNode",
+    "handle_store",
+    "start_node",
+]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An instance that is durably on disk and waits to be recorded.
-
-    Every attribute of the data set is a str, "" when it is absent or empty. `association_id` is
-    unique to the association that it came by; `path`, `size` and `sha256` are the archive's;
-    `received_at` is in UTC.
-    """
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    transfer_syntax_uid: str
-    patient_id: str
-    accession_number: str
-    study_date: str
-    modality: str
-    calling_ae_title: str
-    association_id: str
-    path: str
-    size: int
-    sha256: str
-    received_at: datetime
-
-
-class Outcome(enum.Enum):
-    """What recording an instance found."""
-
-    STORED = "STORED"
-    DUPLICATE = "DUPLICATE"  # the same UID with the same bytes: nothing to do
-    CONFLICT = "CONFLICT"  # the same UID with other bytes: the first is kept
-
-
-Record = Callable[[Received], Outcome]
-
-
-class Reply(int):
-    """A DIMSE status with the comment that explains it to the peer.
-
-    Attributes
-    ----------
-    comment : str
-        Error Comment (0000,0902), VR LO: 64 characters, never patient data.
-    """
-
-    comment: str
-
-    def __new__(cls, status: int, comment: str = "") -> Reply:
-        """Make a reply of a status."""
-        reply = super().__new__(cls, status)
-        reply.comment = comment
-        return reply
-
-    def to_dataset(self) -> Dataset:
-        """Return the status elements of the response (PS3.7 9.3.1.2)."""
-        ds = Dataset()
-        ds.Status = int(self)
-        if self.comment:
-            ds.ErrorComment = self.comment
-        return ds
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, comment: str) -> None:
-        super().__init__(comment)
-        self.reply = Reply(status, comment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,114 +83,6 @@ class NodeConfig:
     network_timeout_s: float = 60.0
     maximum_pdu: int = 262144
     transfer_syntaxes: tuple[str, ...] = ()
-
-
-def association_id(assoc: Any) -> str:
-    """Return the id of an association, given to it when first asked for."""
-    # dict.setdefault is atomic, so that two threads can never see two ids.
-    return str(vars(assoc).setdefault("cxr_association_id", uuid.uuid4().hex))
-
-
-def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
-    """Answer one C-STORE request.
-
-    The bytes go to disk exactly as received and durably, then `record` commits, and only then is
-    the answer Success.
-
-    Parameters
-    ----------
-    event : pynetdicom.events.Event
-        ``EVT_C_STORE``.
-    archive : Archive
-        Where instances are kept.
-    record : Record
-        Commits what was received; any exception of it means that nothing is recorded.
-
-    Returns
-    -------
-    Reply
-        The DIMSE status, with the comment for a failure.
-
-    References
-    ----------
-    DICOM PS3.4 B.2.3
-    """
-    try:
-        data = event.encoded_dataset()
-        header = _checked_header(data, event.request)
-        stored = archive.write(header["StudyInstanceUID"], header["SOPInstanceUID"], data)
-        return _recorded(_received(event, header, stored), archive, record)
-    except _Refused as error:
-        log.warning("C-STORE refused, 0x%04X: %s", error.reply, error.reply.comment)
-        return error.reply
-    except OSError as error:
-        # strerror only: the text of the error holds a path.
-        log.error("cannot store: %s", error.strerror or type(error).__name__)  # noqa: TRY400
-        return Reply(Status.OUT_OF_RESOURCES, "The archive cannot take the instance now")
-    except Exception as error:  # noqa: BLE001 - a peer is answered, whatever happens here
-        log.error("C-STORE failed: %s", type(error).__name__)  # noqa: TRY400
-        return Reply(Status.OUT_OF_RESOURCES, "The node cannot store the instance now")
-
-
-def _checked_header(data: bytes, request: Any) -> dict[str, str]:
-    """Read the header and hold it against the command."""
-    try:
-        header = read_header(data)
-    except Exception as error:
-        raise _Refused(Status.CANNOT_UNDERSTAND, "The data set cannot be parsed") from error
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        if not is_valid_uid(header[keyword]):
-            raise _Refused(Status.CANNOT_UNDERSTAND, f"{keyword} is missing or invalid")
-    if header["SOPClassUID"] != str(request.AffectedSOPClassUID):
-        raise _Refused(
-            Status.DOES_NOT_MATCH_SOP_CLASS, "SOPClassUID differs from the C-STORE request's"
-        )
-    if header["SOPInstanceUID"] != str(request.AffectedSOPInstanceUID):
-        raise _Refused(
-            Status.DOES_NOT_MATCH_SOP_CLASS, "SOPInstanceUID differs from the C-STORE request's"
-        )
-    return header
-
-
-def _received(event: Any, header: dict[str, str], stored: StoredFile) -> Received:
-    return Received(
-        sop_instance_uid=header["SOPInstanceUID"],
-        sop_class_uid=header["SOPClassUID"],
-        study_instance_uid=header["StudyInstanceUID"],
-        series_instance_uid=header["SeriesInstanceUID"],
-        transfer_syntax_uid=str(event.context.transfer_syntax),
-        patient_id=header["PatientID"],
-        accession_number=header["AccessionNumber"],
-        study_date=header["StudyDate"],
-        modality=header["Modality"],
-        calling_ae_title=str(event.assoc.requestor.ae_title).strip(),
-        association_id=association_id(event.assoc),
-        path=stored.path,
-        size=stored.size,
-        sha256=stored.sha256,
-        received_at=datetime.now(UTC),
-    )
-
-
-def _recorded(received: Received, archive: Archive, record: Record) -> Reply:
-    """Commit, and say what came of it; never Success unless `record` returned."""
-    try:
-        outcome = record(received)
-    except Exception as error:
-        # The error's text is not logged: a database quotes the values of the row.
-        log.error(  # noqa: TRY400
-            "instance %s is not recorded: %s", received.sop_instance_uid, type(error).__name__
-        )
-        raise _Refused(
-            Status.OUT_OF_RESOURCES, "The node cannot record the instance now"
-        ) from error
-    if outcome is Outcome.CONFLICT:
-        aside = archive.quarantine(received.path)
-        log.error("instance %s came again with other bytes: %s", received.sop_instance_uid, aside)
-        return Reply(
-            Status.OTHER_BYTES_UNDER_THIS_UID, "This SOPInstanceUID was stored with other content"
-        )
-    return Reply(Status.SUCCESS)
 
 
 class RunningNode:
@@ -369,8 +206,8 @@ def _on_open(event: Any, on_association_closed: Callable[[str], None]) -> None:
 
 
 def _closed(assoc: Any, on_association_closed: Callable[[str], None]) -> None:
-    if "cxr_association_id" not in vars(assoc):
-        return  # it sent nothing
+    if not has_sent(assoc):
+        return
     try:
         on_association_closed(association_id(assoc))
     except Exception as error:  # noqa: BLE001 - the thread ends here; nobody else could hear it
