@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
@@ -162,8 +163,8 @@ def _cells(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
     probability = row.get("pneumonia")
     return [
         f"{datetime.fromisoformat(record['received_at']).astimezone():%Y-%m-%d %H:%M:%S}",
-        record["accession_number"],
-        record["patient_id"],
+        escape(record["accession_number"]),
+        escape(record["patient_id"]),
         record["state"],
         "" if probability is None else f"{probability:.1%}",
         says,

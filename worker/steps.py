@@ -273,6 +273,7 @@ def write_report(archive: Archive, story: Story) -> NewReport:
 
     study, model, last = story.study, story.model, story.last_report
     evidence = [_read(archive, instance.path, pixels=False) for instance, _ in story.findings]
+    _require_one_patient(evidence)
     uids = sorted(instance.sop_instance_uid for instance, _ in story.findings)
     uid = sr.report_uid(study.study_instance_uid, uids, model.digest, sr.TEMPLATE_VERSION)
     if last is not None and last.sop_instance_uid == uid:
@@ -292,6 +293,21 @@ def write_report(archive: Archive, story: Story) -> NewReport:
     stored = archive.write(study.study_instance_uid, uid, _encode(ds))
     revision = 1 if last is None else last.revision + 1
     return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
+
+
+def _require_one_patient(evidence: Sequence[Dataset]) -> None:
+    """Refuse a study whose instances name different patients: a report would be about one of them.
+
+    Raises
+    ------
+    InvalidInstance
+        For a person to sort out.
+    """
+    patients = {str(ds.get("PatientID") or "").strip() for ds in evidence}
+    if len(patients) > 1:
+        raise InvalidInstance(
+            "MIXED_PATIENTS", f"the {len(evidence)} instances name {len(patients)} patients"
+        )
 
 
 def _encode(ds: Dataset) -> bytes:
