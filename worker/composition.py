@@ -6,6 +6,7 @@ TensorFlow runtime must not cross a fork.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,8 @@ def model_info() -> ModelInfo:
 @cache
 def classifier() -> Classifier:
     """Load the network."""
+    # TensorFlow's own start-up notes; its warnings and errors are kept.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from model.predict import Classifier
 
     return Classifier.load(model_path(), device=settings().device)

@@ -95,7 +95,7 @@ class PacsStandIn:
 
 def run(images: Path | None, out: Path) -> bool:
     """Run the demo; leave reports and pictures in `out`; tell whether each study has a report."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     studies = _studies(images)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

@@ -107,7 +107,7 @@ def record(session: Session, received: Received, *, quiet: timedelta) -> Outcome
     )
     if known is not None:
         same = known.sha256 == received.sha256 and known.study_id == study.id
-        return Outcome.DUPLICATE if same else Outcome.CONFLICT
+        return Outcome.DUPLICATE if same else _conflict(session, study)
     instance = Instance(
         study_id=study.id,
         sop_instance_uid=received.sop_instance_uid,
@@ -129,6 +129,13 @@ def record(session: Session, received: Received, *, quiet: timedelta) -> Outcome
     owe(session, JobKind.REPORT, study.id, study.id, received.received_at + quiet)
     _note_reception(session, received, study.id)
     return Outcome.STORED
+
+
+def _conflict(session: Session, study: Study) -> Outcome:
+    """Leave nothing behind: the study may have been entered for this instance alone."""
+    if session.scalar(select(~exists().where(Instance.study_id == study.id))):
+        session.delete(study)
+    return Outcome.CONFLICT
 
 
 def _locked_study(session: Session, received: Received) -> Study:
@@ -312,9 +319,9 @@ def put_back(session: Session, claim_: Claim, due_at: datetime, error: str) -> b
 
 def bury(session: Session, claim_: Claim, error: str) -> bool:
     """Give work up, for a person to see; the study is FAILED."""
+    study = session.get_one(Study, claim_.study_id, with_for_update=True)
     if not _rewrite(session, claim_, state=JobState.DEAD, last_error=error):
         return False
-    study = session.get_one(Study, claim_.study_id, with_for_update=True)
     _move(study, StudyEvent.GIVEN_UP)
     return True
 

@@ -7,6 +7,7 @@ Two queues: ``gpu`` for classification, ``io`` for reports and deliveries.
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -138,5 +139,8 @@ def _warm_up(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _tell_ready(**_: Any) -> None:
+    """Import what reports and deliveries need before the first of them."""
     if "gpu" not in app.amqp.queues.consume_from:
+        for name in ("dicom_node.report", "dicom_node.storage_scu"):
+            importlib.import_module(name)
         mark_ready("worker-io")
