@@ -1,4 +1,4 @@
-"""Databases for the tests: SQLite files, and a real PostgreSQL that runs as long as the tests do."""
+"""Databases for the tests: SQLite files, and a PostgreSQL that runs as long as the tests do."""
 
 from __future__ import annotations
 

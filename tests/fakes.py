@@ -168,7 +168,7 @@ def store_event(data: bytes, meta: Any, association_id: str = "association-1") -
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Run `work(0)` ... `work(count - 1)` at once; give what they return, or raise what they raise."""
+    """Run `work(0)` ... `work(count - 1)` at once; give what they return, or raise."""
     results: list[Any] = [None] * count
     errors: list[BaseException] = []
     start = threading.Barrier(count)

@@ -129,10 +129,10 @@ def test_the_environment_wins_over_the_file() -> None:
 def test_a_toml_file_that_is_named_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cxr.toml"
     path.write_text(
-        'port = 10400\nquiet_s = 0.5\ndestinations = ["A@h:1", "B@h:2"]\nCXR_AE_TITLE = "FROMTOML"\n'
+        'port = 10400\nquiet_s = 0.5\ndestinations = ["A@h:1", "B@h:2"]\nCXR_AE_TITLE = "TOML"\n'
     )
     settings = Settings.from_env({"CXR_SETTINGS": str(path)})
-    assert (settings.port, settings.quiet_s, settings.ae_title) == (10400, 0.5, "FROMTOML")
+    assert (settings.port, settings.quiet_s, settings.ae_title) == (10400, 0.5, "TOML")
     assert [str(peer) for peer in settings.destinations] == ["A@h:1", "B@h:2"]
 
 
@@ -155,7 +155,7 @@ def test_a_settings_file_that_cannot_be_read_is_named(
 def test_a_wrong_value_in_a_file_names_the_key_too(tmp_path: Path) -> None:
     path = tmp_path / "cxr.toml"
     path.write_text("port = 99999\n")
-    with pytest.raises(ConfigurationError, match="^CXR_PORT: "):
+    with pytest.raises(ConfigurationError, match=r"^CXR_PORT: "):
         Settings.from_env({"CXR_SETTINGS": str(path)})
 
 
