@@ -286,6 +286,12 @@ def claim(
     ]
 
 
+def extend(session: Session, claims: Sequence[Claim], until: datetime) -> None:
+    """Keep claimed work for longer; what was lost meanwhile stays lost."""
+    for claim_ in claims:
+        _rewrite(session, claim_, due_at=until)
+
+
 def due_bells(session: Session, now: datetime, silence: timedelta) -> list[tuple[JobKind, str]]:
     """List what is due and unclaimed, as (kind, destination); what the relay announces."""
     bells: list[tuple[JobKind, str]] = []
@@ -521,6 +527,24 @@ def delivery_of(session: Session, claim_: Claim) -> tuple[Delivery, Report]:
     return delivery, session.get_one(Report, delivery.report_id)
 
 
+def withdraw_superseded(session: Session, claim_: Claim) -> bool:
+    """Withdraw a delivery when a later revision is there: an old story never follows a new one.
+
+    Raises
+    ------
+    LeaseLost
+        When another worker has taken the delivery over.
+    """
+    session.get_one(Study, claim_.study_id, with_for_update=True)
+    delivery, report = delivery_of(session, claim_)
+    newest = select(func.max(Report.revision)).where(Report.study_id == claim_.study_id)
+    if report.revision == session.scalar(newest):
+        return False
+    _settle(session, claim_)
+    delivery.state = DeliveryState.SUPERSEDED
+    return True
+
+
 def save_delivered(
     session: Session, claim_: Claim, status: int, answer: str, now: datetime
 ) -> None:
@@ -542,7 +566,15 @@ def save_delivered(
 def save_failed_delivery(
     session: Session, claim_: Claim, status: int | None, answer: str, due_at: datetime | None
 ) -> None:
-    """Save what went wrong: tried again at `due_at`, or given up for a person when None."""
+    """Save what went wrong: tried again at `due_at`, or given up for a person when None.
+
+    A lost lease is not an error: whoever holds the work by now answers for it.
+    """
+    try:
+        if withdraw_superseded(session, claim_):
+            return
+    except LeaseLost:
+        return
     if due_at is not None:
         if put_back(session, claim_, due_at, answer):
             _answered(session, claim_, status, answer)
