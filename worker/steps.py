@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy.exc import DBAPIError
 
 from dicom_node.archive import Archive
 from dicom_node.errors import InstanceError, InvalidInstance, PeerError, ReportRefused
@@ -76,6 +80,31 @@ class Desk:
         return self.clock() + timedelta(seconds=wait * random.uniform(0.75, 1))  # noqa: S311
 
 
+@contextmanager
+def _held(desk: Desk, claims: Sequence[Claim]) -> Iterator[None]:
+    """Keep claimed work claimed while it is worked on: the lease ends soon after the process does.
+
+    A step that hangs is ended by the worker's time limit, and its lease with it.
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(desk.settings.lease_s / 4):
+            try:
+                with desk.sessions() as session, session.begin():
+                    ledger.extend(session, claims, desk.clock() + desk.lease)
+            except DBAPIError as error:
+                log.warning("a lease was not extended: %s", type(error.orig).__name__)
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 @dataclass(frozen=True, slots=True)
 class Bell:
     """A message that work may be due; the ledger knows what work."""
@@ -112,10 +141,12 @@ def classify(desk: Desk, classifier: Classifier, announce: Callable[[Bell], None
     if not claims:
         return 0
     announce(Bell(JobKind.CLASSIFY))
-    with desk.sessions() as session:
-        instances = ledger.claimed_instances(session, claims)
-    answers = _answers(desk, classifier, claims, instances)
-    if _save_findings(desk, classifier.info, claims, answers):
+    with _held(desk, claims):
+        with desk.sessions() as session:
+            instances = ledger.claimed_instances(session, claims)
+        answers = _answers(desk, classifier, claims, instances)
+        due = _save_findings(desk, classifier.info, claims, answers)
+    if due:
         announce(Bell(JobKind.REPORT))
     return len(claims)
 
@@ -239,7 +270,8 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
     for claim in claims:
         announce(Bell(JobKind.REPORT))
         try:
-            _report_one(desk, claim, announce)
+            with _held(desk, claims):
+                _report_one(desk, claim, announce)
         except LeaseLost:
             log.info("study %d changed while it was reported; it is reported anew", claim.study_id)
         except Exception as error:
@@ -367,14 +399,14 @@ Deliver = Callable[[bytes, Peer, str, float], int]
 
 def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bell], None]) -> int:
     """Deliver one owed report to a destination; return how many were claimed (0 or 1)."""
-    lease = max(desk.lease, timedelta(seconds=4 * desk.settings.delivery_timeout_s))
     with desk.sessions() as session, session.begin():
         claims = ledger.claim(
-            session, JobKind.DELIVER, 1, desk.clock(), lease, destination=destination
+            session, JobKind.DELIVER, 1, desk.clock(), desk.lease, destination=destination
         )
     for claim in claims:
         announce(Bell(JobKind.DELIVER, destination))
-        _deliver_one(desk, claim, Peer.parse(destination), send)
+        with _held(desk, claims):
+            _deliver_one(desk, claim, Peer.parse(destination), send)
     return len(claims)
 
 
