@@ -157,11 +157,13 @@ def _without_unused_bits(array: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[An
 
 def _luminance(stored: npt.NDArray[Any], photometric: str, ds: Dataset) -> Floats:
     """Return a colour image's luminance; colour has no grey scale pipeline (PS3.4 N.2.1)."""
-    if photometric == "PALETTE COLOR":
+    if photometric == "PALETTE COLOR" and stored.ndim == 2:
         stored = apply_color_lut(stored, ds)
         white = float(np.iinfo(stored.dtype).max)
     else:
         white = float((1 << int(ds.BitsStored)) - 1)
+    if stored.ndim != 3 or stored.shape[2] < 3:
+        raise ValueError("a colour image has three samples per pixel")
     if photometric in _LUMINANCE_FIRST:
         grey = stored[..., 0].astype(np.float32)
     else:

@@ -1,0 +1,31 @@
+from dicom_node.errors import (
+    ConfigurationError,
+    InvalidInstance,
+    PacsWorkerError,
+    PeerError,
+    ReportRefused,
+    UnsupportedInstance,
+)
+
+
+def test_instance_errors_carry_their_reason_and_uid():
+    error = UnsupportedInstance("TOO_LARGE", "The image is too large.", "1.2.3")
+    assert (error.reason, error.sop_instance_uid) == ("TOO_LARGE", "1.2.3")
+    assert str(error) == "The image is too large."
+    assert InvalidInstance("UNDECODABLE", "no").sop_instance_uid is None
+
+
+def test_peer_errors_carry_peer_and_status():
+    for kind in (PeerError, ReportRefused):
+        error = kind("Not now.", peer="PACS@host:104", status=0xA700)
+        assert (error.peer, error.status) == ("PACS@host:104", 0xA700)
+
+
+def test_a_configuration_error_is_one_line_that_names_the_setting():
+    error = ConfigurationError("CXR_PORT", "must be\n a number")
+    assert str(error) == "CXR_PORT: must be a number"
+    assert error.setting == "CXR_PORT"
+
+
+def test_other_fields_become_attributes():
+    assert PacsWorkerError("x", study="1.2").study == "1.2"
