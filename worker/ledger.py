@@ -287,9 +287,10 @@ def claim(
 
 
 def extend(session: Session, claims: Sequence[Claim], until: datetime) -> None:
-    """Keep claimed work for longer; what was lost meanwhile stays lost."""
+    """Keep claimed work for longer; what was lost or put back meanwhile stays so."""
     for claim_ in claims:
-        _rewrite(session, claim_, due_at=until)
+        mine = (Job.id == claim_.job_id, Job.token == claim_.token, Job.state == JobState.LEASED)
+        session.execute(update(Job).where(*mine).values(due_at=until))
 
 
 def due_bells(session: Session, now: datetime, silence: timedelta) -> list[tuple[JobKind, str]]:

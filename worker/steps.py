@@ -405,14 +405,19 @@ def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bel
         )
     for claim in claims:
         announce(Bell(JobKind.DELIVER, destination))
-        with _held(desk, claims):
-            _deliver_one(desk, claim, Peer.parse(destination), send)
+        try:
+            with _held(desk, claims):
+                _deliver_one(desk, claim, Peer.parse(destination), send)
+        except LeaseLost:
+            log.info("delivery %d is out of date or was taken over", claim.subject_id)
     return len(claims)
 
 
 def _deliver_one(desk: Desk, claim: Claim, peer: Peer, send: Deliver) -> None:
     settings = desk.settings
-    with desk.sessions() as session:
+    with desk.sessions() as session, session.begin():
+        if ledger.withdraw_superseded(session, claim):
+            return
         _, row = ledger.delivery_of(session, claim)
     later: datetime | None = desk.back_off(
         claim.attempts, settings.delivery_retry_s, settings.delivery_retry_max_s
@@ -429,8 +434,5 @@ def _deliver_one(desk: Desk, claim: Claim, peer: Peer, send: Deliver) -> None:
         with desk.sessions() as session, session.begin():
             ledger.save_failed_delivery(session, claim, status_or_none, words, later)
         return
-    try:
-        with desk.sessions() as session, session.begin():
-            ledger.save_delivered(session, claim, status, describe(status), desk.clock())
-    except LeaseLost:
-        log.info("report %s is out of date or was taken over", row.sop_instance_uid)
+    with desk.sessions() as session, session.begin():
+        ledger.save_delivered(session, claim, status, describe(status), desk.clock())
