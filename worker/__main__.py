@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -148,16 +149,10 @@ def worker(
     pool = "prefork" if "gpu" in names else "threads"
     tasks.app.worker_main([
         "--quiet", "worker", "--queues", ",".join(names), "--pool", pool,
-        "--concurrency", str(concurrency), "--hostname", f"{'-'.join(names)}-{_pid()}@%h",
+        "--concurrency", str(concurrency), "--hostname", f"{'-'.join(names)}-{os.getpid()}@%h",
         "--loglevel", settings.log_level, "--without-gossip", "--without-mingle",
         "--without-heartbeat",
     ])  # fmt: skip
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()
 
 
 @app.command(rich_help_panel="Run")

@@ -131,7 +131,10 @@ class Settings(BaseSettings):
     )
     batch_size: int = Field(16, ge=1, le=256, description="Instances classified at once, at most.")
     lease_s: float = Field(
-        300, gt=0, description="Work of a worker that died is taken over after this, in seconds."
+        20, gt=0, description="Work of a worker that died is taken over after this, in seconds."
+    )
+    step_limit_s: float = Field(
+        300, gt=0, description="A step that takes longer is killed and tried again, in seconds."
     )
     delivery_timeout_s: float = Field(
         30, gt=0, description="Limit for each step of sending a report, in seconds."

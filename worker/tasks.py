@@ -42,7 +42,7 @@ def _configuration() -> dict[str, Any]:
         else {},
         "task_ignore_result": True,
         "task_default_queue": "io",
-        "task_time_limit": settings.lease_s,
+        "task_time_limit": settings.step_limit_s,
         "task_routes": {kind.lower(): {"queue": queue} for kind, queue in QUEUES.items()},
         "worker_prefetch_multiplier": 1,
         "worker_proc_alive_timeout": 120,

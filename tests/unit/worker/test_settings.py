@@ -30,6 +30,7 @@ WRONG = {
     "CXR_DEVICE": ["tpu"],
     "CXR_BATCH_SIZE": ["0", "257", "x"],
     "CXR_LEASE_S": ["0", "inf"],
+    "CXR_STEP_LIMIT_S": ["0"],
     "CXR_DELIVERY_TIMEOUT_S": ["0"],
     "CXR_DELIVERY_RETRY_S": ["0"],
     "CXR_DELIVERY_RETRY_MAX_S": ["0"],
