@@ -1,0 +1,410 @@
+"""What the documents say is what the code does: schema, queries, conformance, links, settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.uid import UID
+from sqlalchemy import JSON, Boolean, DateTime, Engine, Float, Integer, String, Text, text
+from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeDecorator
+from typer.main import get_command
+
+from dicom_node import codes, contexts, entity
+from dicom_node.status import Status
+from dicom_node.storage_scp import NodeConfig
+from worker import states
+from worker.__main__ import app
+from worker.settings import OTHER_KEYS, describe_settings
+from worker.tables import (
+    Base,
+    Delivery,
+    FindingRow,
+    Instance,
+    Model,
+    Report,
+    Study,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text()
+DATABASE = (ROOT / "docs" / "database.md").read_text()
+CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text()
+
+
+def section(document: str, heading: str) -> str:
+    """Give what stands under a heading, up to the next of the same level or above."""
+    level = heading.count("#")
+    below = document.split(f"{heading}\n", 1)[1]
+    return re.split(rf"^#{{1,{level}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(markdown: str) -> list[list[str]]:
+    """Give the cells of all tables, without their headers."""
+    tables = re.findall(r"^\|[-|]+\|\n((?:\|.*\|\n)+)", markdown, flags=re.MULTILINE)
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for table in tables
+        for line in table.splitlines()
+    ]
+
+
+# --- docs/database.md ------------------------------------------------------------------------
+
+TYPES: tuple[tuple[type[Any], str], ...] = (
+    (Boolean, "boolean"), (Integer, "integer"), (Float, "number"), (JSON, "json"),
+    (String, "text"), (Text, "text"), (DateTime, "time"),
+)  # fmt: skip
+
+
+def described_type(column: Any) -> str:
+    kind = column.type.impl if isinstance(column.type, TypeDecorator) else column.type
+    word = next(word for cls, word in TYPES if isinstance(kind, cls))
+    return f"{word} or null" if column.nullable else word
+
+
+@pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=lambda table: table.name)
+def test_every_column_is_described_with_its_type(table: Any) -> None:
+    described = rows(section(DATABASE, f"### `{table.name}`"))
+    expected = [(f"`{column.name}`", described_type(column)) for column in table.columns]
+    assert [(name, kind) for name, kind, _ in described] == expected
+    assert all(meaning for _, _, meaning in described)
+
+
+def test_no_table_is_described_that_does_not_exist() -> None:
+    described = set(re.findall(r"^### `(\w+)`", DATABASE, flags=re.MULTILINE))
+    assert described == set(Base.metadata.tables)
+
+
+def test_every_study_state_is_described() -> None:
+    described = [name.strip("`") for name, _ in rows(section(DATABASE, "## States"))]
+    assert described == list(states.StudyState)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "words"),
+    [
+        ("deliveries", "state", states.DeliveryState),
+        ("jobs", "state", states.JobState),
+        ("jobs", "kind", states.JobKind),
+        ("findings", "finding", states.Finding),
+        ("findings", "flags", codes.FLAG_SENTENCES),
+    ],
+)
+def test_every_word_of_a_column_is_described(table: str, column: str, words: Any) -> None:
+    described = {name: meaning for name, _, meaning in rows(section(DATABASE, f"### `{table}`"))}
+    assert re.findall(r"`([A-Z_]+)`", described[f"`{column}`"]) == list(words)
+
+
+def test_every_reason_is_described_in_the_words_of_the_report() -> None:
+    described = {name.strip("`"): words for name, words in rows(section(DATABASE, "## Reasons"))}
+    assert described == {name: words for name, (words, _) in codes.NOT_ASSESSED_REASONS.items()}
+
+
+# --- the worked queries ----------------------------------------------------------------------
+
+
+def queries(markdown: str) -> list[str]:
+    return re.findall(r"^```sql\n(.*?)^```", markdown, flags=re.DOTALL | re.MULTILINE)
+
+
+WORKED = queries(section(DATABASE, "## Worked queries"))
+POSITIVES, NOT_ASSESSED, OVERDUE, DISTRIBUTION, MEDIAN, AGREEMENT = WORKED
+
+PACS, VIEWER = "PACS@192.0.2.1:104", "VIEWER@192.0.2.2:104"
+
+
+def test_readme_has_five_queries_that_docs_have_too() -> None:
+    shown = queries(section(README, "## Query it with SQL"))
+    assert shown == WORKED[:5]
+
+
+class Rows:
+    """Adds rows to the results database, with what a test does not care for filled in."""
+
+    def __init__(self, session: Session, now: datetime) -> None:
+        self.session = session
+        self.now = now
+        self.count = 0
+
+    def add(self, row: Any) -> Any:
+        self.session.add(row)
+        self.session.flush()
+        return row
+
+    def uid(self) -> str:
+        self.count += 1
+        return f"1.2.3.{self.count}"
+
+    def model(self, version: str, age: timedelta = timedelta()) -> Model:
+        return self.add(
+            Model(
+                name="net", version=version, digest=version * 16, details={},
+                first_used_at=self.now - age,
+            )
+        )  # fmt: skip
+
+    def study(self, state: str = "DELIVERED", received_at: datetime | None = None) -> Study:
+        uid, received_at = self.uid(), received_at or self.now
+        return self.add(
+            Study(
+                study_instance_uid=uid, patient_id=f"P{uid}", accession_number=f"A{uid}",
+                study_date="", state=state, calling_ae_title="MODALITY",
+                received_at=received_at, last_received_at=received_at,
+            )
+        )  # fmt: skip
+
+    def instance(self, study: Study) -> Instance:
+        return self.add(
+            Instance(
+                study_id=study.id, sop_instance_uid=self.uid(), sop_class_uid="1.2",
+                series_instance_uid="1.2", transfer_syntax_uid="1.2", modality="DX",
+                calling_ae_title="MODALITY", path="p", size_bytes=1, sha256="0",
+                received_at=study.received_at,
+            )
+        )  # fmt: skip
+
+    def finding(
+        self,
+        instance: Instance,
+        model: Model,
+        finding: str | None,
+        pneumonia: float | None,
+        *,
+        reason: str | None = None,
+        created_at: datetime | None = None,
+    ) -> FindingRow:
+        return self.add(
+            FindingRow(
+                instance_id=instance.id, model_id=model.id, assessed=reason is None, reason=reason,
+                finding=finding, pneumonia=pneumonia, flags=[],
+                created_at=created_at or self.now,
+            )
+        )  # fmt: skip
+
+    def report(self, study: Study, model: Model, revision: int = 1) -> Report:
+        return self.add(
+            Report(
+                study_id=study.id, model_id=model.id, revision=revision,
+                sop_instance_uid=self.uid(), sop_class_uid="1.2", path="p", sha256="0",
+                created_at=study.received_at,
+            )
+        )  # fmt: skip
+
+    def delivery(
+        self, report: Report, destination: str, delivered_at: datetime | None, **changes: Any
+    ) -> Delivery:
+        state = "PENDING" if delivered_at is None else "DELIVERED"
+        values = {"state": state, "attempts": 1, "delivered_at": delivered_at} | changes
+        return self.add(Delivery(report_id=report.id, destination=destination, **values))
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def filled(engine: Engine, now: datetime) -> Any:
+    """Give a function that fills a database of each kind, and one that asks it."""
+
+    def fill(write: Any) -> None:
+        with Session(engine) as session, session.begin():
+            write(Rows(session, now))
+
+    def ask(query: str) -> Sequence[Any]:
+        with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SET TIME ZONE 'UTC'"))
+            return connection.execute(text(query.rstrip().rstrip(";"))).all()
+
+    return fill, ask
+
+
+def test_query_of_todays_positives(filled: Any, now: datetime) -> None:
+    fill, ask = filled
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def write(add: Rows) -> None:
+        old, new = add.model("1", timedelta(days=9)), add.model("2")
+        first, later = add.study(received_at=midnight), add.study(received_at=now)
+        yesterday = add.study(received_at=midnight - timedelta(seconds=1))
+        for study in (first, later, yesterday):
+            add.finding(add.instance(study), new, "PRESENT", 0.9)
+        add.finding(add.instance(later), new, "ABSENT", 0.1)
+        revised = add.instance(add.study())
+        add.finding(revised, old, "PRESENT", 0.8)
+        add.finding(revised, new, "ABSENT", 0.2)
+
+    fill(write)
+    answer = ask(POSITIVES)
+    expected = [("P1.2.3.2", 0.9), ("P1.2.3.1", 0.9)]
+    assert [(row.patient_id, row.pneumonia) for row in answer] == expected
+
+
+def test_query_of_what_was_not_assessed_this_month(filled: Any, now: datetime) -> None:
+    fill, ask = filled
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+    def write(add: Rows) -> None:
+        model, study = add.model("1"), add.study()
+        for reason in ("NOT_CHEST", "NOT_FRONTAL", "NOT_FRONTAL"):
+            add.finding(add.instance(study), model, None, None, reason=reason, created_at=month)
+        last_month = month - timedelta(seconds=1)
+        add.finding(add.instance(study), model, None, None, reason="BLANK", created_at=last_month)
+        add.finding(add.instance(study), model, "ABSENT", 0.1)
+
+    fill(write)
+    assert [tuple(row) for row in ask(NOT_ASSESSED)] == [("NOT_FRONTAL", 2, 1), ("NOT_CHEST", 1, 1)]
+
+
+def test_query_of_studies_that_are_overdue(filled: Any, now: datetime) -> None:
+    fill, ask = filled
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+
+    def write(add: Rows) -> None:
+        model = add.model("1")
+        late = add.study("REPORTED", now - 26 * hour)
+        add.delivery(add.report(late, model, 1), PACS, None, state="SUPERSEDED")
+        report = add.report(late, model, 2)
+        add.delivery(report, PACS, now)
+        add.delivery(report, VIEWER, None, attempts=7, last_answer="no answer")
+        add.study("RECEIVING", now - 20 * minute)  # no report yet
+        add.study("RECEIVING", now - 9 * minute)
+        done = add.study("DELIVERED", now - 2 * hour)
+        add.delivery(add.report(done, model), PACS, now - hour)
+
+    fill(write)
+    assert [(*row[:5], float(row[5])) for row in ask(OVERDUE)] == [
+        ("1.2.3.1", "REPORTED", VIEWER, 7, "no answer", pytest.approx(26 * 60, abs=1)),
+        ("1.2.3.4", "RECEIVING", None, None, None, pytest.approx(20, abs=1)),
+    ]
+
+
+def test_query_of_the_distribution_by_model(filled: Any) -> None:
+    fill, ask = filled
+
+    def write(add: Rows) -> None:
+        old, new, study = add.model("1", timedelta(days=1)), add.model("2"), add.study()
+        for finding, pneumonia in (("PRESENT", 0.95), ("ABSENT", 0.05), ("UNDETERMINED", 0.5)):
+            add.finding(add.instance(study), old, finding, pneumonia)
+        add.finding(add.instance(study), new, "PRESENT", 0.75)
+        add.finding(add.instance(study), new, None, None, reason="BLANK")
+
+    fill(write)
+    assert [[*row[:6], float(row[6]), *row[7:]] for row in ask(DISTRIBUTION)] == [
+        ["net", "1", 3, 1, 1, 1, 0.5, 1, 1],
+        ["net", "2", 1, 1, 0, 0, 0.75, 0, 0],
+    ]
+
+
+def test_query_of_the_median_time_to_delivery(filled: Any, now: datetime) -> None:
+    fill, ask = filled
+
+    def write(add: Rows) -> None:
+        model = add.model("1")
+        for seconds in (1, 100_000, 3):
+            report = add.report(add.study(received_at=now), model)
+            add.delivery(report, PACS, now + timedelta(seconds=seconds))
+            add.delivery(report, VIEWER, None)
+        for seconds in (2, 4):
+            report = add.report(add.study(received_at=now), model)
+            add.delivery(report, VIEWER, now + timedelta(seconds=seconds))
+
+    fill(write)
+    answer = [(row[0], row[1], float(row[2])) for row in ask(MEDIAN)]
+    assert answer == [(PACS, 3, 3.0), (VIEWER, 2, 3.0)]
+
+
+def test_query_of_the_agreement_of_models(filled: Any) -> None:
+    fill, ask = filled
+
+    def write(add: Rows) -> None:
+        old, new, study = add.model("1", timedelta(days=1)), add.model("2"), add.study()
+        for before, after in ((0.9, 0.8), (0.9, 0.2)):
+            instance = add.instance(study)
+            add.finding(instance, old, "PRESENT", before)
+            add.finding(instance, new, "PRESENT" if after > 0.5 else "ABSENT", after)
+
+    fill(write)
+    ((*who, mean),) = ask(AGREEMENT)
+    assert (who, float(mean)) == (["net", "1", "net", "2", 2, 1], 0.4)
+
+
+# --- docs/conformance.md ---------------------------------------------------------------------
+
+
+def uids(markdown: str) -> list[list[str]]:
+    """Give the rows of a section's tables that name a UID, as [name, UID]."""
+    return [row[:2] for row in rows(markdown) if re.fullmatch(r"`[0-9.]+`", row[1])]
+
+
+def named(listed: Sequence[str]) -> list[list[str]]:
+    return [[UID(uid).name, f"`{uid}`"] for uid in listed]
+
+
+@pytest.mark.parametrize(
+    ("heading", "listed"),
+    [
+        (
+            "#### SOP classes of the Storage SCP",
+            [contexts.VERIFICATION, *contexts.STORAGE_SOP_CLASSES],
+        ),
+        (
+            "#### Transfer syntaxes of the Storage SCP",
+            [*contexts.UNCOMPRESSED_TRANSFER_SYNTAXES, *contexts.COMPRESSED_TRANSFER_SYNTAXES],
+        ),
+    ],
+)
+def test_conformance_statement_lists_what_is_accepted(heading: str, listed: list[str]) -> None:
+    assert uids(section(CONFORMANCE, heading)) == named(listed)
+
+
+def test_conformance_statement_lists_every_status_by_its_number() -> None:
+    described = {row[0]: row[1] for row in rows(section(CONFORMANCE, "#### Statuses answered"))}
+    answered = [
+        Status.SUCCESS, Status.OUT_OF_RESOURCES, Status.DOES_NOT_MATCH_SOP_CLASS,
+        Status.CANNOT_UNDERSTAND, Status.OTHER_BYTES_UNDER_THIS_UID,
+    ]  # fmt: skip
+    assert list(described) == [f"0x{status:04X}" for status in answered]
+
+
+def test_conformance_statement_names_our_implementation_and_limits() -> None:
+    described = dict(row[:2] for row in rows(section(CONFORMANCE, "#### Association policies")))
+    limits = NodeConfig("CXRWORKER")
+    assert described["Implementation Class UID"] == f"`{entity.IMPLEMENTATION_CLASS_UID}`"
+    assert described["Implementation Version Name"] == f"`{entity.IMPLEMENTATION_VERSION_NAME}`"
+    assert described["Maximum PDU size"] == f"{limits.maximum_pdu} bytes"
+    assert described["Associations at once"].startswith(f"{limits.max_associations} ")
+
+
+# --- all documents ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_link_to_a_file_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_setting_that_is_named_exists(document: Path) -> None:
+    known = {key for key, _, _ in describe_settings()} | OTHER_KEYS
+    found = set(re.findall(r"\bCXR_[A-Z0-9_]+", document.read_text()))
+    assert found - {entity.IMPLEMENTATION_VERSION_NAME} <= known
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_command_that_is_named_exists(document: Path) -> None:
+    commands = get_command(app).commands
+    for name, word in re.findall(
+        r"`(?:\S*/)?cxr-worker ([a-z-]+)(?: ([a-z]+))?", document.read_text()
+    ):
+        assert name in commands
+        assert word in ("", *getattr(commands[name], "commands", {word}))
