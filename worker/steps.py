@@ -159,6 +159,10 @@ def _answers(
     prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]] = {}
     for claim in claims:
         instance = instances[claim.subject_id]
+        if claim.attempts > desk.settings.max_attempts:
+            log.error("%s ended its worker each time", instance.sop_instance_uid)
+            answers[instance.id] = NewFinding(assessed=False, reason=MODEL_FAILURE)
+            continue
         try:
             prepared[instance.id] = _prepare(desk, classifier, instance)
         except InstanceError as error:
@@ -269,6 +273,10 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
         )
     for claim in claims:
         announce(Bell(JobKind.REPORT))
+        if claim.attempts > desk.settings.max_attempts:
+            with desk.sessions() as session, session.begin():
+                ledger.bury(session, claim, "it ended its worker each time")
+            continue
         try:
             with _held(desk, claims):
                 _report_one(desk, claim, announce)
