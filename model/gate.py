@@ -211,7 +211,7 @@ def _fit_distance(children: NDArray[Any], axes: int) -> PixelGate:
     return PixelGate(mean, scale, whitened, residual, np.inf, np.inf, (), nothing, np.zeros(0))
 
 
-def _fit_head(fit: Floats, misfit: Floats, ridge: float, rounds: int = 12) -> tuple[Floats, float]:
+def _fit_head(fit: Floats, misfit: Floats, ridge: float, rounds: int = 20) -> tuple[Floats, float]:
     """Fit a ridge logistic regression by Newton's method; both sides weigh alike."""
     x = np.vstack([fit, misfit])
     x = np.hstack([x, np.ones((len(x), 1))])
@@ -224,5 +224,8 @@ def _fit_head(fit: Floats, misfit: Floats, ridge: float, rounds: int = 12) -> tu
         p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
         slope = x.T @ (share * (p - y)) + penalty * w
         curve = (x * (share * np.maximum(p * (1 - p), 1e-5))[:, None]).T @ x + np.diag(penalty)
-        w -= np.linalg.solve(curve, slope)
+        step = np.linalg.solve(curve, slope)
+        w -= step
+        if np.abs(step).max() < 1e-4:
+            break
     return w[:-1], float(w[-1])

@@ -19,7 +19,8 @@ Features = NDArray[np.float32]
 Extract = Callable[[NDArray[Any]], Features]
 
 MOST_CHILDREN, MOST_ADULTS = 1500, 2000  # images; more changes nothing but the time it takes
-EACH_FAMILY = 250  # images of each made-up kind
+EACH_FAMILY = 250  # images of each made-up kind, to fit
+MEASURED = 200  # and to measure
 
 
 def fit_pixel_gate(
@@ -109,7 +110,7 @@ def _made_up(
             np.concatenate(
                 [extract(negatives.make(m, source, n, seed + k)) for m in makers.values()]
             )
-            for k, (source, n) in enumerate([(fitting, count), (placing, max(20, count // 5))])
+            for k, (source, n) in enumerate([(fitting, count), (placing, max(5, count // 5))])
         ]
         made[reason] = (parts[0], parts[1])
     return made
@@ -128,7 +129,7 @@ def _measure(
         stopped["adults"] = _stopped(gate, misfits[OUTSIDE_POPULATION][1])
     known = {name: m for makers in negatives.MAKERS.values() for name, m in makers.items()}
     for name, maker in {**known, **negatives.HELD_OUT}.items():
-        stopped[name] = _stopped(gate, extract(negatives.make(maker, children, 200, seed + 7)))
+        stopped[name] = _stopped(gate, extract(negatives.make(maker, children, MEASURED, seed + 7)))
     passed = 1 - _stopped(gate, extract(children))
     return {
         "children_images": len(children),

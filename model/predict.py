@@ -6,7 +6,7 @@ TensorFlow is loaded by `Classifier.load` only; `load_info` reads the descriptio
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from model.data import BACTERIAL, NORMAL, VIRAL
 from model.fitness import OUTSIDE_POPULATION, Population
 from model.gate import BLANK, PixelGate, is_blank
 from model.preprocess import FloatImage, Preprocessing, prepare
+
+Forward = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[Any]]]
 
 # Batches are padded to one of these, so that the graph is traced for no other size.
 BATCH_SIZES = (1, 4, 16)
@@ -217,8 +219,8 @@ def _chunks(count: int) -> list[tuple[int, int]]:
     return [(start, min(step, count - start)) for start in range(0, count, step)]
 
 
-def _compile(architecture: str, released: artifact.Artifact, size: int, device: str) -> Any:
-    """Build the network and return images (N, size, size, 1) -> (logits, features)."""
+def _compile(architecture: str, released: artifact.Artifact, size: int, device: str) -> Forward:
+    """Build the network on its device."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import tensorflow as tf
@@ -232,10 +234,17 @@ def _compile(architecture: str, released: artifact.Artifact, size: int, device: 
             raise ConfigurationError(
                 "CXR_MODEL", f"the network cannot be built by Keras {keras.__version__}: {error}"
             ) from error
+    return forward_graph(network, size, place)
+
+
+def forward_graph(network: Any, size: int, place: str = "/CPU:0") -> Forward:
+    """Return images (N, size, size, 1) -> (logits, features), traced once for every N."""
+    import tensorflow as tf
+
     signature = [tf.TensorSpec((None, size, size, 1), tf.float32)]
     graph = tf.function(lambda images: network(images, training=False), input_signature=signature)
 
-    def forward(images: NDArray[np.float32]) -> tuple[Any, Any]:
+    def forward(images: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         with tf.device(place):
             logits, features = graph(tf.constant(images))
         return logits.numpy(), features.numpy()

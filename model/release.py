@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from model.data import BACTERIAL, NORMAL, VIRAL, Loaded
 from model.gate_fitting import fit_pixel_gate, load_adults
 from model.metrics import auc, summary
 from model.options import Training
+from model.predict import Forward, forward_graph
 from model.preprocess import Preprocessing
 
 TARGET_SENSITIVITY = 0.95
@@ -63,12 +65,17 @@ class Trained:
     command: str
     seconds: float
 
+    @cached_property
+    def _graph(self) -> Forward:
+        place = "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
+        return forward_graph(self.network, self.spec.size, place)
+
     def forward(self, images: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return logits and features of prepared images (N, size, size)."""
-        logits, features = self.network.predict(
-            np.asarray(images, np.float32)[..., None], batch_size=32, verbose=0
-        )
-        return logits, features
+        whole = np.asarray(images, np.float32)[..., None]
+        parts = [self._graph(whole[i : i + 32]) for i in range(0, len(whole), 32)]
+        logits, features = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(features)
 
     def disturb(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the images with exposure, sharpness, framing and markers changed at random."""

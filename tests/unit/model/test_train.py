@@ -1,0 +1,102 @@
+"""Training on generated images, stopped, resumed, fine-tuned, and refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import artifact, data, train
+from model.options import Training
+from model.predict import Classifier
+from model.preprocess import Preprocessing
+from tests.unit.model.tiny import TINY_OPTIONS, make_tiny
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+def test_a_stopped_training_loses_no_finished_epoch(interrupted_run):
+    out, codes = interrupted_run
+    rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert codes == [130, 0]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert {"loss", "val_loss", "val_auc", "learning_rate"} <= set(rows[0])
+
+
+def test_a_training_ends_as_an_artifact_that_answers(interrupted_run):
+    out, _ = interrupted_run
+    classifier = Classifier.load(out / "artifact")
+    assert classifier.info.labels == ("normal", "bacterial", "viral")
+    assert classifier.info.metrics["validation"]["patients"] > 2
+    answers = classifier.predict(np.random.default_rng(0).random((3, 32, 32)), "ignore")
+    assert len(answers) == 3
+
+
+def test_tensorboard_gets_scalars_and_pictures(interrupted_run):
+    out, _ = interrupted_run
+    assert list((out / "tensorboard").rglob("events*"))
+
+
+def test_a_released_artifact_is_fine_tuned_head_first(
+    interrupted_run, generated_set, tmp_path, monkeypatch
+):
+    from model.fit import Fitting
+
+    make_tiny(monkeypatch)
+    start = str(interrupted_run[0] / "artifact")
+    training = Training(
+        "tiny", start, size=32, epochs=1, head_epochs=1, batch=16, precision="float32"
+    )
+    train, validation = data.find_splits(generated_set, 0.3, seed=1)
+    images = [data.load(part, Preprocessing(size=32)) for part in (train, validation)]
+    fitting = Fitting(training, tmp_path, *images, data.class_labels(train))
+    tuned = fitting.run().get_weights()
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["stage"] for line in lines] == ["head", "all"]
+    before = artifact.read(Path(start)).network_weights()
+    assert 0 < np.abs(tuned[0] - before[0]).max() < 0.05
+
+
+def test_a_second_training_into_the_same_folder_is_refused(interrupted_run, generated_set, capsys):
+    out, _ = interrupted_run
+    assert train.main(["--data", str(generated_set), "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_resuming_with_other_options_is_refused(interrupted_run, generated_set, capsys):
+    out, _ = interrupted_run
+    arguments = ["--data", str(generated_set), "--out", str(out), "--resume", "--seed", "9"]
+    assert train.main(arguments) == 2
+    assert "other options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "no images"])
+def test_a_data_folder_that_cannot_be_used_is_one_line(tmp_path, damage, capsys):
+    folder = tmp_path / "data"
+    if damage != "missing":
+        folder.mkdir()
+    if damage == "no images":
+        (folder / "NORMAL").mkdir()
+    assert train.main(["--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_weights_of_another_kind_are_one_line(generated_set, tmp_path, monkeypatch, capsys):
+    make_tiny(monkeypatch)
+    (tmp_path / "w.weights.h5").write_bytes(b"not weights")
+    arguments = ["--data", str(generated_set), "--out", str(tmp_path / "out"), *TINY_OPTIONS]
+    assert train.main([*arguments, "--weights", str(tmp_path / "w.weights.h5")]) == 2
+    assert "--weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate", "export"])
+def test_the_programs_run_as_scripts(program):
+    path = CHECKOUT / "model" / f"{program}.py"
+    done = subprocess.run(
+        [sys.executable, path, "--help"], capture_output=True, text=True, check=True, cwd="/"
+    )
+    assert "usage" in done.stdout
