@@ -46,6 +46,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+# PS3.8 9.1.4: how long a connection may stand open without an association request.
+_ARTIM_S = 15.0
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
@@ -96,6 +99,7 @@ class RunningNode:
 
     def __init__(self, server: Any) -> None:
         self._server = server
+        self._accepts = True
         self.port: int = server.server_address[1]
 
     @property
@@ -119,8 +123,10 @@ class RunningNode:
             assoc.join(timeout=5.0)
 
     def _stop_accepting(self) -> None:
-        """Close the listening socket, and leave the associations alone."""
-        self._server.shutdown()
+        """Close the listening socket, once, and leave the associations alone."""
+        if self._accepts:
+            self._accepts = False
+            self._server.shutdown()
 
 
 def start_node(
@@ -149,6 +155,7 @@ def start_node(
         When the address or the port cannot be had.
     """
     entity = application_entity(config.ae_title, config.network_timeout_s, config.maximum_pdu)
+    entity.acse_timeout = min(_ARTIM_S, config.network_timeout_s)
     entity.maximum_associations = config.max_associations
     entity.require_calling_aet = sorted(config.allowed_ae_titles)
     entity.require_called_aet = config.require_called_ae_title
@@ -158,6 +165,7 @@ def start_node(
     entity.add_supported_context(VERIFICATION, list(UNCOMPRESSED_TRANSFER_SYNTAXES))
     handlers = [
         (evt.EVT_CONN_OPEN, partial(_on_open, on_association_closed=on_association_closed)),
+        (evt.EVT_CONN_CLOSE, _on_connection_closed),
         (evt.EVT_REJECTED, _on_rejected),
         (evt.EVT_C_STORE, lambda event: handle_store(event, archive, record).to_dataset()),
     ]
@@ -203,6 +211,16 @@ def _on_open(event: Any, on_association_closed: Callable[[str], None]) -> None:
             _closed(assoc, on_association_closed)
 
     assoc.run = run_and_tell
+
+
+def _on_connection_closed(event: Any) -> None:
+    """Let go of a connection that closed before it asked for an association.
+
+    A port scanner or a load balancer's probe does that; the library would hold its thread, and
+    count it as an association, until the time limit for the request.
+    """
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)
 
 
 def _closed(assoc: Any, on_association_closed: Callable[[str], None]) -> None:
