@@ -5,7 +5,6 @@ TensorFlow is loaded by `Classifier.load` only; `load_info` reads the descriptio
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from model.data import BACTERIAL, NORMAL, VIRAL
 from model.fitness import OUTSIDE_POPULATION, Population
 from model.gate import BLANK, PixelGate, is_blank
 from model.preprocess import FloatImage, Preprocessing, prepare
+from model.quiet import without_greeting
 
 Forward = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[Any]]]
 
@@ -221,9 +221,9 @@ def _chunks(count: int) -> list[tuple[int, int]]:
 
 def _compile(architecture: str, released: artifact.Artifact, size: int, device: str) -> Forward:
     """Build the network on its device."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import tensorflow as tf
+    with without_greeting():
+        import keras
+        import tensorflow as tf
 
     place = _device(tf, device)
     with tf.device(place):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from model import data
 from model.options import Training
 from model.preprocess import Preprocessing
+from model.quiet import without_greeting
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -77,9 +77,10 @@ def run(
     for path, reason in loaded[0].unreadable + loaded[1].unreadable:
         print(f"left out: {path}: {reason}", file=sys.stderr)
 
-    from model.callbacks import seconds_trained
-    from model.fit import Fitting  # TensorFlow, late: bad data is told in a second
-    from model.release import Trained, assemble
+    with without_greeting():  # TensorFlow, late: bad data is told in a second
+        from model.callbacks import seconds_trained
+        from model.fit import Fitting
+        from model.release import Trained, assemble
 
     network = Fitting(training, out, loaded[0], loaded[1], labels).run()
     seconds = seconds_trained(out / "history.jsonl")
@@ -128,5 +129,4 @@ def open_run(training: Training, out: Path, fingerprint: str, *, resume: bool) -
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.exit(main())
