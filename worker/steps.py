@@ -314,25 +314,47 @@ def write_report(archive: Archive, story: Story) -> NewReport:
     study, model, last = story.study, story.model, story.last_report
     evidence = [_read(archive, instance.path, pixels=False) for instance, _ in story.findings]
     _require_one_patient(evidence)
-    uids = sorted(instance.sop_instance_uid for instance, _ in story.findings)
-    uid = sr.report_uid(study.study_instance_uid, uids, model.digest, sr.TEMPLATE_VERSION)
-    if last is not None and last.sop_instance_uid == uid:
+    if last is not None and last.sop_instance_uid == _story_uid(story, last.revision):
         return NewReport(
-            uid, last.sop_class_uid, last.path, last.sha256, last.revision, last.model_id
+            last.sop_instance_uid,
+            last.sop_class_uid,
+            last.path,
+            last.sha256,
+            last.revision,
+            last.model_id,
         )
+    revision = 1 if last is None else last.revision + 1
+    uid = _story_uid(story, revision)
     ds = sr.build_report(
         evidence,
         [_instance_finding(instance, row) for instance, row in story.findings],
         _device(model),
         sop_instance_uid=uid,
         series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
-        revision=1 if last is None else last.revision + 1,
+        revision=revision,
         content_datetime=max(row.created_at for _, row in story.findings),
         predecessor=None if last is None else _read(archive, last.path),
     )
     stored = archive.write(study.study_instance_uid, uid, _encode(ds))
-    revision = 1 if last is None else last.revision + 1
     return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
+
+
+def _story_uid(story: Story, revision: int) -> str:
+    """Name the report that tells this story: with other answers it is another report.
+
+    Probabilities are rounded, as they depend a little on which batch an instance was in.
+    """
+    from dicom_node import report as sr
+
+    told = [f"{i.sop_instance_uid} {_answer_of(row)}" for i, row in story.findings]
+    return sr.report_uid(
+        story.study.study_instance_uid, [*told, f"revision {revision}"], story.model.digest
+    )
+
+
+def _answer_of(row: FindingRow) -> str:
+    values = ("" if p is None else f"{p:.3f}" for p in (row.pneumonia, row.bacterial, row.viral))
+    return " ".join([row.reason or row.finding or "", *values, *sorted(row.flags)])
 
 
 def _require_one_patient(evidence: Sequence[Dataset]) -> None:
