@@ -54,8 +54,8 @@ def find_studies(
 
 def study_record(study: Study) -> dict[str, Any]:
     """Give the JSON of one study: the contract of ``cxr-worker results --format json``."""
-    newest = [i.findings[-1] for i in study.instances if i.findings]
-    model = max(newest, key=lambda row: row.created_at).model if newest else None
+    newest = [row for instance in study.instances if (row := _finding_of(instance))]
+    model = max(newest, key=_age).model if newest else None
     return {
         "study_instance_uid": study.study_instance_uid,
         "accession_number": study.accession_number,
@@ -68,8 +68,17 @@ def study_record(study: Study) -> dict[str, Any]:
     }
 
 
+def _finding_of(instance: Instance) -> FindingRow | None:
+    """Give what was found last: an older model may have answered after a newer one."""
+    return max(instance.findings, key=_age, default=None)
+
+
+def _age(row: FindingRow) -> tuple[datetime, int]:
+    return row.created_at, row.id
+
+
 def _instance_record(instance: Instance) -> dict[str, Any]:
-    row = instance.findings[-1] if instance.findings else None
+    row = _finding_of(instance)
     values = {name: getattr(row, name, None) for name in PROBABILITIES}
     return {
         "sop_instance_uid": instance.sop_instance_uid,
