@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -166,15 +166,7 @@ def chest(study: str = "", **attributes: Any) -> Dataset:
 
 
 def words(ds: Dataset) -> str:
-    """Everything a report says in text and codes."""
-    return str(ds)
-
-
-def each_failure(step: Callable[[], Any], ward: Ward, most: int = 12) -> int:
-    """Give how many sessions a step opens when nothing fails: the points where it may be killed."""
-    for count in range(most):
-        with ward.killed_at(count) as happened:
-            step()
-        if not happened[0]:
-            return count
-    raise AssertionError("the step opens too many sessions")
+    """Everything a report says in text and the meaning of its codes."""
+    keywords = ("TextValue", "CodeMeaning", "NumericValue")
+    values = (elem.value for elem in ds.iterall() if elem.keyword in keywords)
+    return "\n".join(map(str, values))

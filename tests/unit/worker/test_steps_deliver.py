@@ -1,0 +1,154 @@
+"""Delivery: once to every destination, or a dead letter that says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from dicom_node.errors import PeerError, ReportRefused
+from tests.ward import PACS, VIEWER, Ward, chest
+from worker.states import JobKind
+from worker.steps import Bell
+
+
+@pytest.fixture
+def ward(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Ward:
+    return Ward(tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS},{VIEWER}")
+
+
+def reported(ward: Ward) -> str:
+    study = ward.receive_study()
+    ward.classify()
+    ward.clock.forward(ward.settings.quiet_s)
+    ward.report()
+    return study
+
+
+def test_a_refusal_is_a_dead_letter_at_once(ward: Ward) -> None:
+    ward.send.answers = [ReportRefused("PACS refused: cannot understand (0xC000)", PACS, 0xC000)]
+    study = reported(ward)
+    ward.deliver(PACS)
+    ward.deliver(VIEWER)
+    assert ward.states() == ["FAILED"]
+    assert ward.deliveries() == [(PACS, "FAILED"), (VIEWER, "DELIVERED")]
+    (job,) = ward.jobs()
+    assert (job.state, job.last_error) == ("DEAD", "PACS refused: cannot understand (0xC000)")
+    delivery = ward.records()[0]["reports"][0]["deliveries"][0]
+    assert delivery["answer"] == "PACS refused: cannot understand (0xC000)"
+    assert ward.requeue(study) == 1
+    ward.work()
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_dead_destination_does_not_hold_up_another(ward: Ward) -> None:
+    ward.send.answers = [PeerError("down", PACS)]
+    for _ in range(3):
+        reported(ward)
+    ward.deliver(PACS)
+    ward.send.answers = []
+    assert [ward.deliver(VIEWER) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_the_next_delivery_is_announced_before_this_one_is_sent(ward: Ward) -> None:
+    reported(ward)
+    ward.bells.rung.clear()
+    seen: list[list[Bell]] = []
+    ward.send.during = lambda: seen.append(list(ward.bells.rung))
+    ward.deliver(PACS)
+    assert seen == [[Bell(JobKind.DELIVER, PACS)]]
+
+
+def test_nothing_owed_to_a_destination_is_nothing_sent(ward: Ward) -> None:
+    reported(ward)
+    assert ward.deliver("OTHER@192.0.2.3:104") == 0
+    assert ward.send.sent == []
+
+
+def test_a_superseded_report_is_not_sent(ward: Ward) -> None:
+    ward.send.answers = [PeerError("down", PACS)]
+    study = reported(ward)
+    ward.deliver(PACS)
+    ward.receive(chest(study), association_id="late")
+    ward.classify()
+    ward.clock.forward(ward.settings.quiet_s)
+    ward.report()
+    ward.work(seconds=700)
+    first, second = ward.reports()
+    assert [state for _, state in ward.deliveries()] == [
+        "SUPERSEDED", "SUPERSEDED", "DELIVERED", "DELIVERED",
+    ]  # fmt: skip
+    sent = [data for data, peer, *_ in ward.send.sent if peer == PACS]
+    assert sent[1:] == [Path(str(second.filename)).read_bytes()]
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+
+
+def test_a_report_that_is_replaced_while_it_is_sent_is_followed_by_its_replacement(
+    ward: Ward,
+) -> None:
+    study = reported(ward)
+
+    def late() -> None:
+        ward.send.during = lambda: None
+        ward.receive(chest(study), association_id="late")
+        ward.classify()
+        ward.clock.forward(ward.settings.quiet_s)
+        assert ward.report() == 1
+
+    ward.send.during = late
+    ward.send.answers = [PeerError("hung up", PACS)]
+    ward.deliver(PACS)
+    ward.work(seconds=700)
+    _, second = ward.reports()
+    last = {peer: data for data, peer, *_ in ward.send.sent}
+    assert last == dict.fromkeys((PACS, VIEWER), Path(str(second.filename)).read_bytes())
+    assert len([peer for _, peer, *_ in ward.send.sent if peer == PACS]) == 2
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_report_that_cannot_be_read_just_now_is_tried_again(ward: Ward) -> None:
+    reported(ward)
+    file = Path(str(ward.reports()[0].filename))
+    away = file.rename(file.with_suffix(".away"))
+    ward.deliver(PACS)
+    assert ward.send.sent == []
+    assert str(file) not in str(ward.jobs()[0].last_error)
+    away.rename(file)
+    ward.work(seconds=10)
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_killed_at_any_moment_a_report_arrives_and_always_the_same(ward: Ward) -> None:
+    killed = 0
+    while True:
+        reported(ward)
+        with ward.killed_at(killed) as happened:
+            ward.deliver(PACS)
+        ward.work(seconds=ward.settings.lease_s + 5)
+        if not happened[0]:
+            break
+        killed += 1
+    assert killed >= 2
+    assert ward.states() == ["DELIVERED"] * (killed + 1)
+    assert len({data for data, *_ in ward.send.sent}) == killed + 1
+
+
+def test_a_failure_that_nobody_foresaw_keeps_the_delivery_owed(ward: Ward) -> None:
+    ward.send.answers = [KeyError("surprise")]
+    reported(ward)
+    with pytest.raises(KeyError):
+        ward.deliver(PACS)
+    ward.work(seconds=ward.settings.lease_s + 1)
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_destination_that_is_no_longer_set_still_gets_what_it_is_owed(
+    ward: Ward, tmp_path: Path
+) -> None:
+    reported(ward)
+    later = Ward(tmp_path, ward.sessions, CXR_DESTINATIONS=VIEWER)
+    later.clock.now = ward.clock()
+    later.work()
+    assert later.states() == ["DELIVERED"]
+    assert {peer for _, peer, *_ in later.send.sent} == {PACS, VIEWER}

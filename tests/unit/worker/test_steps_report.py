@@ -1,0 +1,298 @@
+"""One study, one report: the same again after a crash, another when the story changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from sqlalchemy.orm import Session, sessionmaker
+
+from dicom_node.errors import PeerError
+from model.predict import Prediction
+from tests.fakes import FakeClassifier, model_info, new_uid
+from tests.ward import Killed, Ward, chest, words
+from worker import steps
+from worker.states import JobKind
+from worker.steps import Bell
+
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+@pytest.fixture
+def ward(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Ward:
+    return Ward(tmp_path, sqlite_sessions, CXR_MAX_ATTEMPTS="3")
+
+
+def ready(ward: Ward, count: int = 1, **attributes: object) -> str:
+    """Receive and classify a study until its report is due."""
+    study = ward.receive_study(count, **attributes)
+    ward.classify()
+    ward.clock.forward(ward.settings.quiet_s)
+    return study
+
+
+def referenced(report: Dataset) -> set[str]:
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    series = study.ReferencedSeriesSequence
+    return {item.ReferencedSOPInstanceUID for s in series for item in s.ReferencedSOPSequence}
+
+
+def test_nothing_due_is_nothing_done(ward: Ward) -> None:
+    assert ward.report() == 0
+    assert ward.bells.rung == []
+
+
+def test_a_report_joins_its_study_and_refers_to_every_instance(ward: Ward) -> None:
+    study = ready(ward, 3)
+    assert ward.report() == 1
+    (report,) = ward.reports()
+    assert report.StudyInstanceUID == study
+    assert report.SOPClassUID == COMPREHENSIVE_3D_SR
+    assert report.PatientID == "PID1"
+    instances = ward.records()[0]["instances"]
+    assert referenced(report) == {instance["sop_instance_uid"] for instance in instances}
+
+
+def test_a_report_is_on_disk_as_the_database_says(ward: Ward) -> None:
+    ready(ward)
+    ward.report()
+    (record,) = ward.records()
+    (report,) = ward.reports()
+    assert record["reports"][0]["sop_instance_uid"] == report.SOPInstanceUID
+    assert record["reports"][0]["revision"] == int(report.InstanceNumber) == 1
+
+
+def test_each_destination_gets_its_bell(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    ward = Ward(tmp_path, sqlite_sessions, CXR_DESTINATIONS="A@h:1,B@h:2")
+    ready(ward)
+    ward.bells.rung.clear()
+    ward.report()
+    assert ward.bells.rung == [
+        Bell(JobKind.REPORT), Bell(JobKind.DELIVER, "A@h:1"), Bell(JobKind.DELIVER, "B@h:2"),
+    ]  # fmt: skip
+
+
+def test_a_report_is_made_though_no_instance_could_be_assessed(ward: Ward) -> None:
+    ready(ward, 2, BodyPartExamined="HAND")
+    ward.report()
+    (report,) = ward.reports()
+    assert len(referenced(report)) == 2
+    assert "not a chest radiograph" in words(report)
+
+
+def test_a_report_of_instances_without_type_2_attributes_is_made(ward: Ward) -> None:
+    absent = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate",
+              "StudyTime", "AccessionNumber", "StudyID", "ReferringPhysicianName")  # fmt: skip
+    ready(ward, **dict.fromkeys(absent))
+    ward.report()
+    assert len(ward.reports()) == 1
+
+
+def test_the_same_story_gives_the_same_bytes(ward: Ward) -> None:
+    study = ready(ward, 2)
+    first = steps.write_report(ward.archive, ward.story(study))
+    data = ward.archive.read(first.path)
+    ward.clock.forward(3600)
+    assert steps.write_report(ward.archive, ward.story(study)) == first
+    assert ward.archive.read(first.path) == data
+
+
+def test_killed_at_any_moment_there_is_one_report(ward: Ward) -> None:
+    killed = 0
+    while True:
+        study = ready(ward)
+        with ward.killed_at(killed) as happened:
+            ward.report()
+        ward.work(seconds=ward.settings.lease_s + 5)
+        files = list((ward.archive.root / study).glob("*.dcm"))
+        assert len(files) == 2, "one instance and one report"
+        if not happened[0]:
+            break
+        killed += 1
+    assert killed >= 3
+    assert len(ward.reports()) == len(ward.send.sent) == killed + 1
+    assert {report.InstanceNumber for report in ward.reports()} == {1}
+    assert set(ward.states()) == {"DELIVERED"}
+
+
+def test_a_study_of_two_patients_is_not_reported_but_shown_to_a_person(ward: Ward) -> None:
+    study = new_uid()
+    ward.receive(chest(study, PatientID="ALICE-7"))
+    ward.receive(chest(study, PatientID="BOB-8"))
+    ward.work(seconds=10)
+    assert ward.reports() == []
+    assert ward.send.sent == []
+    assert ward.states() == ["FAILED"]
+    (job,) = ward.jobs()
+    assert job.state == "DEAD"
+    assert "2 patients" in job.last_error
+    assert "ALICE" not in job.last_error
+    assert "BOB" not in job.last_error
+
+
+def test_another_study_is_reported_though_one_fails(ward: Ward) -> None:
+    study = new_uid()
+    ward.receive(chest(study, PatientID="A"))
+    ward.receive(chest(study, PatientID="B"))
+    ward.receive_study()
+    ward.work(seconds=10)
+    assert sorted(ward.states()) == ["DELIVERED", "FAILED"]
+
+
+def test_a_report_that_fails_is_tried_again_and_then_given_up(ward: Ward) -> None:
+    study = ready(ward)
+    file = next((ward.archive.root / study).glob("*.dcm"))
+    away = file.rename(file.with_suffix(".away"))
+    ward.report()
+    assert ward.jobs()[0].last_error == "FileNotFoundError"
+    assert ward.report() == 0  # not before the back-off ends
+    for _ in range(2):
+        ward.clock.forward(60)
+        assert ward.report() == 1
+    assert ward.states() == ["FAILED"]
+    assert ward.jobs()[0].state == "DEAD"
+    away.rename(file)
+    assert ward.requeue(study) == 1
+    ward.work()
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_report_that_kills_its_worker_is_given_up_in_the_end(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(steps, "write_report", die)
+    ready(ward)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            ward.report()
+        ward.clock.forward(ward.settings.lease_s)
+    assert ward.report() == 1
+    assert ward.states() == ["FAILED"]
+
+
+def test_an_image_that_comes_during_the_report_is_in_the_report(ward: Ward) -> None:
+    study = ready(ward)
+    late = chest(study)
+    # The step announces the next report right after it claimed this one.
+    steps.report(ward.desk, lambda _: ward.receive(late) and None)
+    assert ward.reports() == []
+    ward.work(seconds=5)
+    (report,) = ward.reports()
+    assert late.SOPInstanceUID in referenced(report)
+    assert len(ward.send.sent) == 1
+
+
+def test_a_late_image_gives_a_second_revision_that_names_the_first(ward: Ward) -> None:
+    study = ready(ward)
+    ward.work()
+    ward.receive(chest(study), association_id="late")
+    ward.work(seconds=5)
+    first, second = ward.reports()
+    assert second.SOPInstanceUID != first.SOPInstanceUID
+    assert second.SeriesInstanceUID == first.SeriesInstanceUID
+    assert int(second.InstanceNumber) == 2
+    (predecessor,) = second.PredecessorDocumentsSequence
+    item = predecessor.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert item.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert len(ward.send.sent) == 2
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_the_same_study_sent_again_gives_no_second_report(ward: Ward) -> None:
+    images = [chest(study := new_uid()), chest(study)]
+    for number in range(3):
+        for ds in images:
+            ward.receive(ds, association_id=str(number))
+        ward.work(seconds=5)
+    assert len(ward.reports()) == len(ward.send.sent) == 1
+
+
+def test_a_requeued_study_with_the_same_answers_sends_the_same_report_again(ward: Ward) -> None:
+    study = ready(ward, 2)
+    ward.work()
+    assert ward.requeue(study) == 3
+    ward.work(seconds=5)
+    (first, *_), (second, *_) = ward.send.sent
+    assert first == second
+    assert len(ward.reports()) == 1
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_requeued_study_with_other_answers_gets_a_new_revision(ward: Ward) -> None:
+    """The analysis had failed and was repeated: the PACS must not keep the failure."""
+    ward.classifier.failures = [MemoryError()] * 3
+    study = ready(ward)
+    ward.work(seconds=30)
+    assert ward.reasons() == ["MODEL_FAILURE"]
+    ward.requeue(study)
+    ward.work(seconds=5)
+    assert ward.reasons() == [None]
+    first, second = ward.reports()
+    assert "the analysis failed" in words(first)
+    assert "the analysis failed" not in words(second)
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_new_model_gives_a_new_revision_and_the_old_one_again_another(ward: Ward) -> None:
+    study = ready(ward)
+    ward.work()
+    old = ward.classifier
+    newer = FakeClassifier(Prediction(0.1, finding="ABSENT"), model_info("f" * 64, "2.0"))
+    for classifier in (newer, old):
+        ward.classifier = classifier
+        ward.clock.forward(60)
+        ward.requeue(study)
+        ward.work(seconds=5)
+        assert ward.states() == ["DELIVERED"]
+    assert [int(report.InstanceNumber) for report in ward.reports()] == [1, 2, 3]
+    (record,) = ward.records()
+    assert record["model"]["version"] == "1.0"
+    assert record["instances"][0]["finding"] == "PRESENT"
+
+
+# --- delivery --------------------------------------------------------------------------------
+
+
+def test_the_bytes_of_the_archive_are_sent_under_our_title(ward: Ward) -> None:
+    ready(ward)
+    ward.report()
+    assert ward.deliver() == 1
+    ((data, peer, calling, timeout_s),) = ward.send.sent
+    (report,) = ward.reports()
+    assert data == Path(str(report.filename)).read_bytes()
+    assert (peer, calling, timeout_s) == ("PACS@192.0.2.1:104", "CXRWORKER", 30)
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007])
+def test_success_and_warnings_are_delivered(ward: Ward, status: int) -> None:
+    ward.send.answers = [status]
+    ready(ward)
+    ward.work()
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_peer_that_is_away_is_tried_again_with_growing_waits(ward: Ward) -> None:
+    ward.send.answers = [PeerError("nothing listens", "PACS")] * 12
+    ready(ward)
+    ward.report()
+    waits = []
+    for _ in range(12):
+        assert ward.deliver() == 1
+        (job,) = ward.jobs()
+        assert job.last_error == "nothing listens"
+        waits.append((job.due_at - ward.clock()).total_seconds())
+        ward.clock.now = job.due_at
+    ideal = [min(600, 5 * 2**n) for n in range(12)]
+    assert all(0.74 * most <= wait <= most for wait, most in zip(waits, ideal, strict=True))
+    assert len(set(waits[7:])) > 1, "capped waits differ, so that not all come at once"
+    assert ward.states() == ["REPORTED"]
+    ward.work()
+    assert ward.states() == ["DELIVERED"]
+    assert ward.records()[0]["reports"][0]["deliveries"][0]["attempts"] == 13
