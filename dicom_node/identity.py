@@ -12,14 +12,19 @@ from collections.abc import Iterable
 from typing import Final
 
 from pydicom import config
-from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+from pydicom.charset import (
+    convert_encodings,
+    decode_bytes,
+    default_encoding,
+    python_encoding,
+)
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import TEXT_VR_DELIMS, validate_value
+from pydicom.valuerep import TEXT_VR_DELIMS, PersonName, validate_value
 
 import dicom_node.privacy  # noqa: F401
 
@@ -203,12 +208,27 @@ def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
         return None
 
 
+def keep_bytes(report: Dataset) -> None:
+    """Make pydicom write the copied bytes as they are.
+
+    It decodes and encodes again what it believes to be in another encoding, and drops, for
+    instance, an empty component group at the end of a name.
+    """
+    terms = report.get("SpecificCharacterSet")
+    encodings = convert_encodings(terms) if terms else default_encoding
+    report.set_original_encoding(False, True, encodings)
+
+
 def _written(source: Dataset, tag: BaseTag) -> bytes:
     """Encode one converted element; in Implicit VR its value starts at byte 8 (PS3.5 7.1.3)."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, True
     terms = source.get("SpecificCharacterSet") or ""
     elem: DataElement = source[tag]
+    if elem.VR == "PN":
+        names = [elem.value] if isinstance(elem.value, PersonName) else list(elem.value or [])
+        if names and all(isinstance(name.original_string, bytes) for name in names):
+            return b"\\".join(name.original_string for name in names)
     write_data_element(buffer, elem, convert_encodings(terms))
     return bytes(buffer.getvalue()[8:])
 

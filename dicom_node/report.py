@@ -32,7 +32,7 @@ from dicom_node.content import (
 )
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.entity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.identity import add_identity
+from dicom_node.identity import add_identity, keep_bytes
 
 __all__ = [
     "TEMPLATE_VERSION",
@@ -212,6 +212,7 @@ def _read_back(report: Dataset) -> Dataset:
     """Encode, and read again: what is returned is what will be sent, byte for byte."""
     report.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     report.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    keep_bytes(report)
     buffer = BytesIO()
     dcmwrite(buffer, report, enforce_file_format=True)
     buffer.seek(0)

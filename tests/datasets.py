@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread, dcmwrite
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
@@ -100,6 +104,18 @@ def _set_pixels(ds: Dataset, pixels: Any) -> None:
     ds.PixelRepresentation = int(pixels.dtype.kind == "i")
     data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
     ds.add_new("PixelData", "OB" if bits == 8 else "OW", data + b"\0" * (len(data) % 2))
+
+
+def with_bytes(ds: Dataset, **values: bytes) -> Dataset:
+    """Set elements of `ds` to exactly these bytes, valid or not, and return it."""
+    for keyword, value in values.items():
+        tag = Tag(tag_for_keyword(keyword) or 0)
+        value += b" " * (len(value) % 2)
+        ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+    # Otherwise pydicom decodes and encodes them again when it writes.
+    charset = ds.get("SpecificCharacterSet")
+    ds.set_original_encoding(False, True, convert_encodings(charset) if charset else "iso8859")
+    return ds
 
 
 def part10(ds: Dataset) -> bytes:
