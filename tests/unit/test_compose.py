@@ -196,6 +196,13 @@ def test_node_image_has_no_tensorflow() -> None:
     assert re.search(r"^pynetdicom==", locked, flags=re.MULTILINE)
 
 
+def test_node_image_can_ring_by_redis() -> None:
+    # kombu's Redis transport imports both without asking for them.
+    locked = (ROOT / "requirements" / "node.txt").read_text()
+    assert re.search(r"^redis==", locked, flags=re.MULTILINE)
+    assert re.search(r"^packaging==", locked, flags=re.MULTILINE)
+
+
 def test_build_context_holds_what_is_copied_and_nothing_else() -> None:
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in rules
