@@ -354,15 +354,22 @@ def db_downgrade(
 
 
 @model.command("show")
-def model_show() -> None:
+def model_show(
+    output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+) -> None:
     """Show the model that answers: name, version, digest, thresholds, validation figures."""
     import json
-    from dataclasses import asdict
 
-    from worker import composition
+    from worker import composition, describing
 
+    if output not in ("table", "json"):
+        raise typer.BadParameter("is table or json", param_hint="--format")
     _start()
-    typer.echo(json.dumps(asdict(composition.model_info()), indent=2, default=str))
+    info = composition.model_info()
+    if output == "json":
+        typer.echo(json.dumps(describing.model_record(info), indent=2))
+    else:
+        _print(describing.model_table(info))
 
 
 def main() -> None:
