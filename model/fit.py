@@ -19,6 +19,7 @@ from model.optimizer import make_optimizer
 from model.options import Training
 
 WARMUP_EPOCHS = 1.0
+REFRESH_BATCHES = 40
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Fitting:
             self._stage(trained, batches, "head", self.training.head_epochs)
         self._stage(trained, batches, "all", self.training.epochs)
         trained.optimizer.finalize_variable_values(trained.trainable_variables)
+        refresh_normalisation(trained, self.train.images, batches)
         return self._as_float32(network)
 
     def batches(self) -> tf.data.Dataset:
@@ -146,6 +148,34 @@ class Fitting:
         served = self._network()
         served.set_weights(network.get_weights())
         return served
+
+
+def refresh_normalisation(
+    network: keras.Model, images: Any, batches: tf.data.Dataset, count: int = REFRESH_BATCHES
+) -> None:
+    """Take the statistics of every BatchNormalization again, for the averaged weights.
+
+    Those gathered while training belong to the last weights, not to their average, and to disturbed
+    images only; here every other batch is of images as they are served.
+
+    References
+    ----------
+    Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI 2018,
+    section 3.2.
+    """
+    layers = [la for la in network.layers if isinstance(la, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    disturbed = iter(batches)
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        batch = next(disturbed)[0]
+        if number % 2:
+            batch = images[generator.integers(0, len(images), len(batch))][..., None]
+        for layer in layers:
+            layer.momentum = number / (number + 1)  # the mean over all batches so far
+        network(tf.cast(batch, tf.float32), training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def precision_policy(precision: str) -> str:

@@ -18,9 +18,9 @@ Images = NDArray[np.float16]
 Features = NDArray[np.float32]
 Extract = Callable[[NDArray[Any]], Features]
 
-MOST_CHILDREN, MOST_ADULTS = 1500, 2000  # images; more changes nothing but the time it takes
-EACH_FAMILY = 250  # images of each made-up kind, to fit
-MEASURED = 200  # and to measure
+MOST_CHILDREN, MOST_ADULTS = 1200, 1200  # images
+EACH_FAMILY = 150  # images of each made-up kind, to fit
+MEASURED = 100  # and to measure
 
 
 def fit_pixel_gate(

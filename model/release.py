@@ -27,7 +27,7 @@ from model.predict import Forward, forward_graph
 from model.preprocess import Preprocessing
 
 TARGET_SENSITIVITY = 0.95
-DISTURBED_COPIES = 2  # of each validation image, for calibration and threshold
+DISTURBED_COPIES = 1  # of each validation image, to weigh as much as the original
 LICENCE = "CC BY 4.0, as the images they were trained on"
 
 
@@ -119,7 +119,7 @@ def assemble(trained: Trained, folder: Path) -> Path:
 def _calibrate(trained: Trained) -> tuple[float, OperatingPoint, dict[str, Any]]:
     """Fit temperature and threshold, and measure on validation as it is and disturbed.
 
-    Both are fitted to disturbed copies together with the originals: fitted to the originals alone
+    Both are fitted to originals and disturbed copies alike: fitted to the originals alone
     they would trust images that look exactly like the training set.
     """
     clean = trained.validation.images
