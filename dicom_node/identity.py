@@ -18,7 +18,7 @@ from pydicom.charset import (
     default_encoding,
     python_encoding,
 )
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -27,132 +27,22 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import TEXT_VR_DELIMS, PersonName, validate_value
 
 import dicom_node.privacy  # noqa: F401
-
-# Type 2: present in every report, empty when the evidence has nothing (PS3.3 C.7.1.1, C.7.2.1).
-TYPE_2: Final = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
+from dicom_node.modules import (
+    COMPANIONS,
+    ENUMERATED,
+    IDENTIFYING,
+    TRIAL,
+    TRIAL_TYPE_1,
+    TYPE_2,
+    TYPE_3,
 )
-
-# Optional or conditional, of the Patient (C.7.1.1), Clinical Trial Subject (C.7.1.3), General
-# Study (C.7.2.1), Patient Study (C.7.2.2) and Clinical Trial Study (C.7.2.3) modules.
-TYPE_3: Final = (
-    "ReferencedPatientSequence",
-    "IssuerOfPatientID",
-    "TypeOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "SourcePatientGroupIdentificationSequence",
-    "GroupOfPatientsIdentificationSequence",
-    "PatientBirthTime",
-    "PatientBirthDateInAlternativeCalendar",
-    "PatientDeathDateInAlternativeCalendar",
-    "PatientAlternativeCalendar",
-    "QualityControlSubject",
-    "OtherPatientNames",
-    "OtherPatientIDs",
-    "OtherPatientIDsSequence",
-    "EthnicGroup",
-    "EthnicGroupCodeSequence",
-    "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence",
-    "PatientBreedDescription",
-    "PatientBreedCodeSequence",
-    "BreedRegistrationSequence",
-    "ResponsiblePerson",
-    "ResponsiblePersonRole",
-    "ResponsibleOrganization",
-    "PatientComments",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "ClinicalTrialSponsorName",
-    "ClinicalTrialProtocolID",
-    "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName",
-    "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialProtocolEthicsCommitteeName",
-    "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
-    "IssuerOfAccessionNumberSequence",
-    "ReferringPhysicianIdentificationSequence",
-    "ConsultingPhysicianName",
-    "ConsultingPhysicianIdentificationSequence",
-    "StudyDescription",
-    "ProcedureCodeSequence",
-    "PhysiciansOfRecord",
-    "PhysiciansOfRecordIdentificationSequence",
-    "NameOfPhysiciansReadingStudy",
-    "PhysiciansReadingStudyIdentificationSequence",
-    "ReferencedStudySequence",
-    "RequestingService",
-    "RequestingServiceCodeSequence",
-    "ReasonForPerformedProcedureCodeSequence",
-    "AdmittingDiagnosesDescription",
-    "AdmittingDiagnosesCodeSequence",
-    "PatientAge",
-    "PatientSize",
-    "PatientSizeCodeSequence",
-    "PatientBodyMassIndex",
-    "PatientWeight",
-    "MedicalAlerts",
-    "Allergies",
-    "Occupation",
-    "SmokingStatus",
-    "AdditionalPatientHistory",
-    "PregnancyStatus",
-    "LastMenstrualDate",
-    "PatientSexNeutered",
-    "ReasonForVisit",
-    "ReasonForVisitCodeSequence",
-    "AdmissionID",
-    "IssuerOfAdmissionIDSequence",
-    "ServiceEpisodeID",
-    "ServiceEpisodeDescription",
-    "IssuerOfServiceEpisodeIDSequence",
-    "PatientState",
-    "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
-    "TimezoneOffsetFromUTC",
-)
-
-# Enumerated values: anything else would make the report invalid and says nothing.
-_ENUMERATED: Final[dict[str, frozenset[str]]] = {
-    "PatientSex": frozenset("MFO"),
-    "PatientIdentityRemoved": frozenset({"YES", "NO"}),
-    "QualityControlSubject": frozenset({"YES", "NO"}),
-    "SmokingStatus": frozenset({"YES", "NO", "UNKNOWN"}),
-    "PatientSexNeutered": frozenset({"ALTERED", "UNALTERED"}),
-}
 
 _TIMEZONE: Final = re.compile(r"[+-](?:0[0-9]|1[0-4])[0-5][0-9]")  # PS3.3 C.12.1.1.8
 
-# An attribute that is invalid without (one of) its companions.
-_COMPANIONS: Final[dict[str, tuple[str, ...]]] = {
-    "PatientIdentityRemoved": ("DeidentificationMethod", "DeidentificationMethodCodeSequence"),
-    "ResponsiblePerson": ("ResponsiblePersonRole",),
-}
-_TRIAL: Final = "ClinicalTrial"
-_TRIAL_TYPE_1: Final = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID")
-
-# What identifies is kept even where it breaks its VR: a report under a mended id is lost.
-_IDENTIFYING: Final = frozenset(
-    {
-        "PatientName",
-        "PatientID",
-        "IssuerOfPatientID",
-        "StudyID",
-        "AccessionNumber",
-        "ReferringPhysicianName",
-    }
-)
+# PS3.5 6.2: VRs of one line of text; and VRs in which a backslash is an ordinary character.
+_LINE_VRS: Final = frozenset({"LO", "PN", "SH", "UC"})
+_PARAGRAPH_VRS: Final = frozenset({"LT", "ST", "UT"})
+_CONTROLS: Final = re.compile(r"[\x00-\x1a\x1c-\x1f\x7f]")
 
 # VRs whose bytes are characters in every transfer syntax (PS3.5 6.2).
 _CHARACTER_VRS: Final = frozenset(
@@ -256,45 +146,81 @@ def _character_set(source: Dataset, values: Iterable[bytes]) -> list[str]:
 def _is_valid(keyword: str, value: bytes, encodings: list[str]) -> bool:
     """Tell whether a value may stand in a valid report; what identifies always may."""
     vr = dictionary_VR(keyword)
-    if keyword in _IDENTIFYING or vr not in _CHARACTER_VRS:
+    if keyword in IDENTIFYING or vr not in _CHARACTER_VRS:
         return True
     try:
         text = decode_bytes(value, encodings, TEXT_VR_DELIMS).rstrip(" \0")
-        if text and keyword in _ENUMERATED and text not in _ENUMERATED[keyword]:
-            return False
-        if keyword == "TimezoneOffsetFromUTC" and not _TIMEZONE.fullmatch(text):
-            return False
-        for part in text.split("\\"):
-            validate_value(vr, part, config.RAISE)
+        return not text or _is_of_its_kind(keyword, vr, text)
     except (LookupError, ValueError):
         return False
-    return True
+
+
+def _is_of_its_kind(keyword: str, vr: str, text: str) -> bool:
+    """Tell whether a value is of its VR, its multiplicity and its enumeration.
+
+    Raises
+    ------
+    ValueError
+        When it is not of its VR.
+    """
+    parts = [text] if vr in _PARAGRAPH_VRS else text.split("\\")
+    for part in parts:
+        validate_value(vr, part, config.RAISE)
+    if vr in _LINE_VRS and _CONTROLS.search(text):
+        return False
+    if keyword == "TimezoneOffsetFromUTC" and not _TIMEZONE.fullmatch(text):
+        return False
+    if len(parts) > 1 and dictionary_VM(keyword) == "1":
+        return False
+    return text in ENUMERATED.get(keyword, (text,))
 
 
 def _put(report: Dataset, keyword: str, value: bytes) -> None:
-    """Set an element from its bytes, under the VR of the dictionary, with an even length."""
+    """Set an element from its bytes, under the VR of the dictionary (PS3.5 6.2)."""
     tag = Tag(tag_for_keyword(keyword) or 0)
     vr = dictionary_VR(tag)
-    value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
+    if vr in _CHARACTER_VRS:
+        value = value.rstrip(b"\0")  # a wrong, but frequent, padding
+        value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
     report[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
 
 
 def _copy_sequences(report: Dataset, source: Dataset) -> None:
     for keyword in TYPE_3:
         if dictionary_VR(keyword) == "SQ" and keyword in source:
-            elem = source[keyword]
-            if elem.VR == "SQ" and elem.value:
+            elem = _sequence(source, keyword)
+            if elem is not None:
                 report.add(copy.deepcopy(elem))
+
+
+def _sequence(source: Dataset, keyword: str) -> DataElement | None:
+    """Return a sequence; None when it, or an item of it, is empty, or no sequence at all."""
+    try:
+        elem: DataElement = source[keyword]
+    except Exception:  # noqa: BLE001 - pydicom parses it only now, and raises all kinds
+        return None
+    if elem.VR != "SQ" or not elem.value or not all(len(item) for item in elem.value):
+        return None
+    if keyword.endswith("CodeSequence") and not all(map(_is_code, elem.value)):
+        return None
+    return elem
+
+
+def _is_code(item: Dataset) -> bool:
+    """Tell whether an item has what every code has (PS3.3 Table 8.8-1)."""
+    values = ("CodeValue", "LongCodeValue", "URNCodeValue")
+    named = any(item.get(keyword) for keyword in values) and bool(item.get("CodeMeaning"))
+    return named and bool(item.get("CodingSchemeDesignator") or item.get("URNCodeValue"))
 
 
 def _drop_incomplete(report: Dataset) -> None:
     """Drop what would be invalid without what the source does not say."""
-    for keyword, companions in _COMPANIONS.items():
+    for keyword, companions in COMPANIONS.items():
         if report.get(keyword) not in (None, "", "NO") and not any(
             report.get(each) for each in companions
         ):
             del report[keyword]
-    if not all(report.get(keyword) for keyword in _TRIAL_TYPE_1):
+    if not all(report.get(keyword) for keyword in TRIAL_TYPE_1):
         for keyword in TYPE_3:
-            if keyword.startswith(_TRIAL) and keyword in report:
+            if keyword.startswith(TRIAL) and keyword in report:
                 del report[keyword]

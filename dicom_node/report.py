@@ -47,6 +47,9 @@ __all__ = [
 # Part of every report's UID: a report built in another way is another object.
 TEMPLATE_VERSION: Final = "1"
 
+# What is told of the acquiring equipment, and how long each value may be.
+_EQUIPMENT: Final = {"Manufacturer": 64, "ManufacturerModelName": 64, "StationName": 16}
+
 _SERIES_NUMBERS = 900, 1000  # out of the way of the modalities
 
 
@@ -175,15 +178,18 @@ def _series_number(device: AlgorithmDevice) -> int:
 def _add_equipment(report: Dataset, source: Dataset) -> None:
     """Say which equipment acquired the images (PS3.3 C.12.1, Contributing Equipment Sequence)."""
     report.pop("ContributingEquipmentSequence", None)
-    manufacturer = str(source.get("Manufacturer") or "").strip()
-    if not manufacturer:
+    values = {
+        keyword: value
+        for keyword, length in _EQUIPMENT.items()
+        if (value := str(source.get(keyword) or "").strip()[:length]).isprintable() and value
+    }
+    if "Manufacturer" not in values:
         return  # Type 1 in an item
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code_item(codes.ACQUISITION_EQUIPMENT)]
-    for keyword in ("Manufacturer", "ManufacturerModelName", "StationName"):
-        value = str(source.get(keyword) or "").strip()
-        if value:
-            setattr(item, keyword, value[: 16 if keyword == "StationName" else 64])
+    for keyword, value in values.items():
+        # Without a character set there is ASCII only (PS3.5 6.1.2.1).
+        setattr(item, keyword, value if "SpecificCharacterSet" in report else plain(value))
     report.ContributingEquipmentSequence = [item]
 
 

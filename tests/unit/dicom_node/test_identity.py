@@ -2,7 +2,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicom_node.identity import TYPE_2, add_identity
+from dicom_node.identity import add_identity
+from dicom_node.modules import TYPE_2
 from tests.datasets import image, part10, read_back, with_bytes
 from tests.unit.dicom_node.test_report import found, report
 from tests.validation import dciodvfy_errors
@@ -153,6 +154,9 @@ INVALID = {
     "PatientIdentityRemoved": "YES",
     "ResponsiblePerson": "Parent^A",
     "ClinicalTrialProtocolID": "T1",
+    "ReferringPhysicianName": "R" * 65,
+    "StudyID": "two\\values",
+    "RequestingService": "two\nlines",
 }
 
 
@@ -163,9 +167,17 @@ def test_what_would_make_the_report_invalid_is_left_out(keyword):
     assert not ds.get(keyword)
 
 
-def test_an_id_is_never_mended():
-    long = "P" * 70
-    assert report([source(PatientID=long)], [found(1)]).PatientID == long
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "AccessionNumber"])
+@pytest.mark.parametrize("value", [b"9" * 70, b"two\\values", b"two\nlines"])
+def test_what_identifies_is_never_mended(keyword, value):
+    ds = report([source_with(**{keyword: value})], [found(1)])
+    assert ds.get_item(keyword).value.rstrip() == value
+
+
+def test_a_value_padded_with_zeros_is_padded_with_blanks():
+    ds = report([source_with(PatientID=b"PID7\0\0")], [found(1)])
+    assert dciodvfy_errors(ds) == []
+    assert ds.PatientID == "PID7"
 
 
 def test_an_attribute_of_another_vr_gets_its_own():
@@ -183,3 +195,17 @@ def test_the_evidences_encoding_does_not_matter(syntax):
     plain = part10(report([read_back(evidence)], [found(1)]))
     evidence.file_meta.TransferSyntaxUID = syntax
     assert part10(report([read_back(evidence)], [found(1)])) == plain
+
+
+def test_a_sequence_that_is_none_is_left_out():
+    for value in (b"rubbish!", b"", b"\xfe\xff\x00\xe0\xff\xff\xff\x00"):
+        ds = report([source_with(ProcedureCodeSequence=value)], [found(1)])
+        assert "ProcedureCodeSequence" not in ds
+        assert dciodvfy_errors(ds) == []
+
+
+def test_a_code_without_its_meaning_is_left_out():
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator = "1", "99X"
+    ds = report([source(ProcedureCodeSequence=Sequence([item]))], [found(1)])
+    assert "ProcedureCodeSequence" not in ds

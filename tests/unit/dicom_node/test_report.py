@@ -10,6 +10,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_node.codes import NOT_ASSESSED_REASONS
+from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.report import (
     TEMPLATE_VERSION,
     AlgorithmDevice,
@@ -334,6 +335,29 @@ def test_the_acquiring_equipment_contributed():
     assert (item.Manufacturer, item.StationName) == ("Maker", "ROOM1")
     assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "109101"
     assert "ContributingEquipmentSequence" not in report(evidence(Manufacturer=""), [found(1)])
+
+
+@pytest.mark.parametrize(
+    ("charset", "manufacturer", "expected"),
+    [
+        ("ISO_IR 100", "M\u00e4ker", "M\u00e4ker"),
+        (None, "M\u00e4ker", "M?ker"),
+        ("ISO_IR 100", "two\nlines", None),
+        ("ISO_IR 100", "M" * 70, "M" * 64),
+    ],
+)
+def test_the_equipment_is_told_as_far_as_it_is_valid(charset, manufacturer, expected):
+    ds = report(evidence(SpecificCharacterSet=charset, Manufacturer=manufacturer), [found(1)])
+    contributed = ds.get("ContributingEquipmentSequence")
+    assert (contributed[0].Manufacturer if contributed else None) == expected
+    assert dciodvfy_errors(ds) == []
+
+
+@pytest.mark.parametrize("sop_class", STORAGE_SOP_CLASSES)
+def test_every_class_that_is_stored_can_be_reported_on(sop_class):
+    ds = report(evidence(SOPClassUID=sop_class), [found(1)])
+    assert dciodvfy_errors(ds) == []
+    assert len(items(ds, type="SCOORD")) == 1
 
 
 def test_no_private_attribute_enters_the_report():
