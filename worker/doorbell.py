@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
 
 from worker.steps import Bell
+
+log = logging.getLogger(__name__)
 
 
 class Doorbell:
@@ -18,7 +21,7 @@ class Doorbell:
     Parameters
     ----------
     announce
-        Sends one message; may take its time, must not raise.
+        Sends one message; may take its time. When it fails, the relay makes up for it.
     """
 
     def __init__(self, announce: Callable[[Bell, datetime | None], None]) -> None:
@@ -50,4 +53,7 @@ class Doorbell:
                     return
                 waiting, self._waiting = self._waiting, {}
             for bell, at in waiting:
-                self._announce(bell, at)
+                try:
+                    self._announce(bell, at)
+                except Exception as error:  # noqa: BLE001  the thread rings for everyone
+                    log.warning("a bell failed (%s); the relay rings", type(error).__name__)
