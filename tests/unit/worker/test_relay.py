@@ -1,0 +1,128 @@
+"""The relay makes up for every message that was lost, and does not make a flood of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from tests.fakes import Bells
+from tests.ward import PACS, Ward, chest
+from worker import relay
+from worker.states import JobKind
+from worker.steps import Bell
+
+
+@pytest.fixture
+def ward(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Ward:
+    return Ward(tmp_path, sqlite_sessions, CXR_RELAY_INTERVAL_S="0.01")
+
+
+def nobody_waits(_: JobKind) -> int:
+    return 0
+
+
+def announced(ward: Ward, waiting: Callable[[JobKind], int] = nobody_waits) -> list[Bell]:
+    bells = Bells()
+    rung = relay.announce_due(ward.desk, bells, waiting)
+    assert rung == bells.rung
+    return rung
+
+
+def test_nothing_owed_rings_nothing(ward: Ward) -> None:
+    assert announced(ward) == []
+
+
+def test_work_whose_message_was_lost_is_announced(ward: Ward) -> None:
+    ward.receive_study()
+    ward.clock.forward(1)
+    assert announced(ward) == [Bell(JobKind.CLASSIFY)]
+
+
+def test_work_that_is_just_being_announced_is_left_to_whoever_owed_it(ward: Ward) -> None:
+    ward.receive_study()
+    assert announced(ward) == []
+
+
+def test_each_kind_of_work_rings_when_its_time_has_come(ward: Ward) -> None:
+    study = ward.receive_study()
+    ward.classify()
+    assert announced(ward) == []
+    ward.clock.forward(3)
+    assert announced(ward) == [Bell(JobKind.REPORT)]
+    ward.report()
+    ward.clock.forward(1)
+    assert announced(ward) == [Bell(JobKind.DELIVER, PACS)]
+    ward.deliver()
+    assert announced(ward) == []
+    ward.receive(chest(study), association_id="late")
+    ward.clock.forward(1)
+    assert announced(ward) == [Bell(JobKind.CLASSIFY)]
+
+
+def test_work_that_was_left_by_a_dead_worker_is_announced_when_its_lease_ends(ward: Ward) -> None:
+    ward.receive_study()
+    with ward.killed_at(1):
+        ward.classify()
+    ward.clock.forward(ward.settings.lease_s / 2)
+    assert announced(ward) == []
+    ward.clock.forward(ward.settings.lease_s)
+    assert announced(ward) == [Bell(JobKind.CLASSIFY)]
+
+
+@pytest.mark.parametrize(("count", "rings"), [(0, 1), (31, 1), (32, 0), (10_000, 0)])
+def test_a_full_queue_gets_no_more_messages(ward: Ward, count: int, rings: int) -> None:
+    ward.receive_study()
+    ward.clock.forward(1)
+    assert len(announced(ward, lambda _: count)) == rings
+
+
+def test_the_relay_outlives_a_database_that_is_away(
+    ward: Ward, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped = threading.Event()
+    ward.receive_study()
+    ward.clock.forward(1)
+    calls = 0
+
+    def sessions() -> Session:
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            raise OperationalError("SELECT secret", {}, OSError("no route to host"))
+        return ward.sessions()
+
+    def announce(bell: Bell) -> None:
+        assert bell == Bell(JobKind.CLASSIFY)
+        stopped.set()
+
+    with caplog.at_level(logging.INFO, logger="worker.relay"):
+        relay.run(replace(ward.desk, sessions=sessions), announce, nobody_waits, stopped)
+    assert calls == 4
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2, "one line when it goes and one when it is back"
+    assert "away" in messages[0]
+    assert "back" in messages[1]
+    assert "secret" not in str(messages)
+
+
+def test_the_relay_outlives_a_broker_that_is_away(ward: Ward) -> None:
+    stopped = threading.Event()
+    ward.receive_study()
+    ward.clock.forward(1)
+    tries: list[JobKind] = []
+
+    def waiting(kind: JobKind) -> int:
+        tries.append(kind)
+        if len(tries) < 3:
+            raise ConnectionRefusedError
+        return 0
+
+    relay.run(ward.desk, lambda _: stopped.set(), waiting, stopped)
+    assert len(tries) == 3
