@@ -131,8 +131,8 @@ def _validation(figures: Mapping[str, Any], description: Mapping[str, Any]) -> l
         *(f"| {name} | {value} |" for name, value in rows),
         "",
         f"Temperature {description['temperature']:.2f}; threshold {point['threshold']:.3f}, chosen",
-        f"for a sensitivity of {point['sensitivity']:.2f} on validation images, half of them disturbed;"
-        f" undetermined from {point['low']:.3f} to {point['high']:.3f}.",
+        f"for a sensitivity of {point['sensitivity']:.2f} on the validation images and as many",
+        f"disturbed copies; undetermined from {point['low']:.3f} to {point['high']:.3f}.",
         "",
         "**Validation flatters.** It comes from the same hospital and the same years as the",
         "training images, and temperature and threshold were chosen on it. On the official test",
