@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
@@ -166,14 +166,14 @@ def to_table(records: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _cells(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
+def _cells(record: dict[str, Any], row: dict[str, Any]) -> list[str | Text]:
     finding = row["finding"]
     says = f"[{COLOURS[finding]}]{finding}[/]" if finding else f"[dim]{row['reason'] or '…'}[/]"
     probability = row.get("pneumonia")
     return [
         f"{datetime.fromisoformat(record['received_at']).astimezone():%Y-%m-%d %H:%M:%S}",
-        escape(record["accession_number"]),
-        escape(record["patient_id"]),
+        Text(record["accession_number"]),  # never markup, whatever a modality wrote
+        Text(record["patient_id"]),
         record["state"],
         "" if probability is None else f"{probability:.1%}",
         says,

@@ -33,8 +33,12 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         below = sorted(path.rglob("*")) if path.is_dir() else [path]
-        found += [p for p in below if p.is_file() and not p.name.startswith(".")]
+        found += [p for p in below if p.is_file() and not _is_hidden(p.relative_to(path))]
     return found
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def is_dicom(path: Path) -> bool:
