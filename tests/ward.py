@@ -86,10 +86,10 @@ class Ward:
             due = (self.classify, self.report, self.deliver, lambda: self.deliver(VIEWER))
             if sum(step() for step in due):
                 continue
+            if self.clock() >= end:
+                return
             later = [job.due_at for job in self.jobs() if job.state != "DEAD"]
             self.clock.now = min([end, *(at for at in later if at > self.clock())])
-            if self.clock() == end:
-                return
         raise AssertionError("the work does not end")
 
     def story(self, study: str) -> ledger.Story:
