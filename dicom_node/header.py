@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
@@ -10,6 +11,7 @@ from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import TEXT_VR_DELIMS
 
 import dicom_node.privacy  # noqa: F401
@@ -25,6 +27,13 @@ _KEYWORDS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
 )
+# A deflated data set may grow a thousandfold; no radiograph is larger than this.
+MAX_INFLATED = 512 << 20
+_CHUNK = 1 << 20
+
+# PS3.10 7.1: the prefix and (0002,0000), the length of the file meta information.
+_META_START = b"DICM\x02\x00\x00\x00UL\x04\x00"
+
 _TAGS: Mapping[str, int] = {keyword: tag_for_keyword(keyword) or 0 for keyword in _KEYWORDS}
 
 
@@ -47,10 +56,33 @@ def read_header(data: bytes) -> dict[str, str]:
     Exception
         Whatever pydicom raises on bytes that are no data set; the kinds are not documented.
     """
+    _check_deflated(data)
     ds = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(_TAGS.values()))
     raw = {keyword: _raw_value(ds, tag) for keyword, tag in _TAGS.items()}
     encodings = _encodings(raw["SpecificCharacterSet"])
     return {keyword: _text(value, encodings) for keyword, value in raw.items()}
+
+
+def _check_deflated(data: bytes) -> None:
+    """Refuse a deflated data set that inflates beyond all measure, without keeping it.
+
+    Raises
+    ------
+    ValueError
+        When it does.
+    """
+    if data[128:140] != _META_START:
+        return
+    start = 144 + int.from_bytes(data[140:144], "little")
+    if str(DeflatedExplicitVRLittleEndian).encode() not in data[144:start]:
+        return
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 A.5: no zlib header
+    left, chunk = MAX_INFLATED, inflater.decompress(data[start:], _CHUNK)
+    while chunk:
+        left -= len(chunk)
+        if left < 0:
+            raise ValueError("the data set inflates beyond all measure")
+        chunk = inflater.decompress(inflater.unconsumed_tail, _CHUNK)
 
 
 def _raw_value(ds: Dataset, tag: int) -> bytes:

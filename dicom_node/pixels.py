@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import RLELossless
 
 import dicom_node.privacy  # noqa: F401
+from dicom_node.codestream import claimed_size
 from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
 from dicom_node.errors import InvalidInstance, UnsupportedInstance
 
@@ -70,6 +72,8 @@ def to_pixels(ds: Dataset) -> Floats:
     uid = str(ds.get("SOPInstanceUID", "")) or None
     syntax = _checked_syntax(ds, uid)
     try:
+        if syntax not in _VERBATIM:
+            _check_code_stream(ds)
         stored, photometric = _decode(ds, syntax)
         if photometric in _MONOCHROME:
             return _grey(stored, ds)
@@ -138,6 +142,14 @@ def _decode(ds: Dataset, syntax: str) -> tuple[npt.NDArray[Any], str]:
     if verbatim:
         array = _without_unused_bits(array, ds)
     return array, str(properties["photometric_interpretation"])
+
+
+def _check_code_stream(ds: Dataset) -> None:
+    """Refuse a code stream that claims another size than the dataset, before it is decoded."""
+    size = claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1))
+    # A JPEG may leave its rows to a later marker, and say 0 (T.81 B.2.5).
+    if size is not None and size not in ((ds.Rows, ds.Columns), (0, ds.Columns)):
+        raise ValueError("the code stream and the dataset differ in size")
 
 
 def _without_unused_bits(array: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from dicom_node.archive import Archive, StoredFile, is_valid_uid
+from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.header import read_header
 from dicom_node.status import Status
 
@@ -160,6 +161,8 @@ def _checked_header(data: bytes, request: Any) -> dict[str, str]:
         raise _Refused(
             Status.DOES_NOT_MATCH_SOP_CLASS, "SOPInstanceUID differs from the C-STORE request's"
         )
+    if header["SOPClassUID"] not in STORAGE_SOP_CLASSES:
+        raise _Refused(Status.SOP_CLASS_NOT_SUPPORTED, "This SOP class is not stored here")
     return header
 
 

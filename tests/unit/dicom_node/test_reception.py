@@ -148,6 +148,12 @@ def test_a_dataset_that_is_not_what_the_command_says_does_not_match(archive, com
     assert files(archive) == []
 
 
+def test_a_class_that_was_not_negotiated_is_not_stored(archive):
+    ct = image(SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    assert handle_store(FakeEvent(ct), archive, FakeRecord()) == 0x0122
+    assert files(archive) == []
+
+
 def test_no_comment_is_longer_than_its_vr_allows_or_holds_patient_data(archive):
     events = [
         (FakeEvent(data=b"rubbish"), FakeRecord()),

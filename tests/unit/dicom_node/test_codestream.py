@@ -1,0 +1,58 @@
+import struct
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.encaps import encapsulate, get_frame
+
+from dicom_node.codestream import claimed_size
+from dicom_node.errors import InvalidInstance
+from dicom_node.pixels import to_pixels
+from tests.datasets import image, pydicom_data
+from tests.unit.dicom_node.test_contexts import HTJ2K_RAMP
+
+NAMES = ["JPEG-LL", "JPGLosslessP14SV1_1s_1f_8b", "RG1_J2KR", "RG3_J2KI", "MR2_J2KR"]
+
+
+def jpeg(rows, columns, **options):
+    buffer = BytesIO()
+    Image.fromarray(np.zeros((rows, columns), np.uint8)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_code_streams_claim_what_their_datasets_say(name):
+    ds = dcmread(pydicom_data() / f"{name}.dcm")
+    assert claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1)) == (ds.Rows, ds.Columns)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"\xff\xc0" * 9}])
+def test_the_size_of_a_jpeg_is_found_behind_other_segments(options):
+    assert claimed_size(jpeg(30, 20, **options)) == (30, 20)
+
+
+def test_the_size_of_jpeg_ls_is_found():
+    ds = image(np.arange(600, dtype=np.uint16).reshape(30, 20))
+    ds.compress("1.2.840.10008.1.2.4.80", generate_instance_uid=False)
+    assert claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1)) == (30, 20)
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"rubbish", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\x4f\xff\x51\0"]
+)
+def test_what_tells_no_size_is_none(frame):
+    assert claimed_size(frame) is None
+    assert claimed_size(jpeg(3, 2)[:20]) is None
+
+
+def test_a_code_stream_that_claims_gigapixels_is_not_decoded(monkeypatch):
+    bomb = HTJ2K_RAMP[:8] + struct.pack(">2I", 60000, 60000) + HTJ2K_RAMP[16:]
+    ds = image()
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
+    ds.PixelData = encapsulate([bomb])
+    monkeypatch.setattr("dicom_node.pixels._decode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InvalidInstance) as error:
+        to_pixels(ds)
+    assert error.value.reason == "UNDECODABLE"
