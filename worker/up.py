@@ -24,6 +24,7 @@ from worker.settings import Settings
 
 # Set for the roles that `up` starts: they end when it does, even if it is killed.
 SUPERVISED = "CXRWORKER_SUPERVISED"
+SUPERVISOR = "CXRWORKER_SUPERVISOR"
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 STOP_S = 30
@@ -43,8 +44,11 @@ def roles(settings: Settings) -> dict[str, list[str]]:
 
 def die_with_parent() -> None:
     """Ask Linux to stop this process when `up` dies; the request survives an exec."""
-    if os.environ.get(SUPERVISED) and sys.platform == "linux":
+    supervisor = os.environ.get(SUPERVISOR)
+    if supervisor and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(supervisor):  # it died before we asked
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(settings: Settings, on_ready: Callable[[], None]) -> None:
@@ -81,7 +85,7 @@ def _watcher(name: str, words: list[str], marks: Path, order: int) -> dict[str, 
         "name": name,
         "cmd": sys.executable,
         "args": ["-m", "worker", *words],
-        "env": {SUPERVISED: str(marks)},
+        "env": {SUPERVISED: str(marks), SUPERVISOR: str(os.getpid())},
         "copy_env": True,
         "graceful_timeout": STOP_S,
         "max_retry": -1,
