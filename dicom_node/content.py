@@ -205,9 +205,9 @@ def reason_sentence(reason: str) -> str:
     return codes.NOT_ASSESSED_REASONS.get(reason, (reason, None))[0]
 
 
-def percent(probability: float | None) -> float:
-    """Return a probability in percent, to one digit."""
-    return round(100 * float(probability or 0.0), 1)
+def percent(probability: float | None, digits: int = 1) -> float:
+    """Return a probability in percent, rounded as a reader (1) or a program (2) wants it."""
+    return round(100 * float(probability or 0.0), digits)
 
 
 def _observer(device: AlgorithmDevice) -> Any:
@@ -318,7 +318,7 @@ def _measurements(finding: InstanceFinding, device: AlgorithmDevice) -> list[Any
             (codes.VIRAL_PNEUMONIA, finding.viral),
         ]
     return [
-        sr.Measurement(name=name, value=percent(score), unit=codes.PERCENT)
+        sr.Measurement(name=name, value=percent(score, 2), unit=codes.PERCENT)
         for name, score in scores
         if score is not None
     ]

@@ -166,6 +166,7 @@ def start_node(
     handlers = [
         (evt.EVT_CONN_OPEN, partial(_on_open, on_association_closed=on_association_closed)),
         (evt.EVT_CONN_CLOSE, _on_connection_closed),
+        (evt.EVT_ACCEPTED, _on_accepted),
         (evt.EVT_REJECTED, _on_rejected),
         (evt.EVT_C_STORE, lambda event: handle_store(event, archive, record).to_dataset()),
     ]
@@ -232,10 +233,18 @@ def _closed(assoc: Any, on_association_closed: Callable[[str], None]) -> None:
         log.error("closing an association failed: %s", type(error).__name__)  # noqa: TRY400
 
 
+def _on_accepted(event: Any) -> None:
+    log.info("association accepted: %s", _who(event.assoc))
+
+
 def _on_rejected(event: Any) -> None:
-    log.warning(
-        "association rejected: calling %r, called %r, from %s",
-        event.assoc.requestor.primitive.calling_ae_title,
-        event.assoc.requestor.primitive.called_ae_title,
-        event.assoc.requestor.address,
+    log.warning("association rejected: %s", _who(event.assoc))
+
+
+def _who(assoc: Any) -> str:
+    """Say who asked for an association, and for whom."""
+    asked = assoc.requestor.primitive
+    return (
+        f"calling {asked.calling_ae_title!r}, called {asked.called_ae_title!r}, "
+        f"from {assoc.requestor.address}"
     )

@@ -5,6 +5,7 @@ import time
 from contextlib import contextmanager
 from io import BytesIO
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pynetdicom import AE, evt
@@ -117,27 +118,27 @@ def test_a_peer_that_accepts_nothing_answers_for_each_instance(pacs):
 
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007])
 def test_a_report_is_delivered_with_success_or_a_warning(pacs, status):
-    assert deliver(part10(image()), pacs(answer=status).peer, "CXR", 5) == status
+    assert deliver(part10(image()), pacs(answer=status).peer, "CXR", 20) == status
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0x0122, 0x0124, 0x0110])
 def test_a_report_that_is_refused_for_good_says_so(pacs, status):
     peer = pacs(answer=status)
     with pytest.raises(ReportRefused) as error:
-        deliver(image(), peer.peer, "CXR", 5)
+        deliver(image(), peer.peer, "CXR", 20)
     assert (error.value.status, error.value.peer) == (status, str(peer.peer))
 
 
 def test_a_report_of_a_class_that_the_peer_does_not_take_is_refused(pacs):
     for accepts in ([(SR, EXPLICIT)], [(VERIFICATION, IMPLICIT)]):
         with pytest.raises(ReportRefused, match="does not accept this SOP class"):
-            deliver(image(), pacs(accepts=accepts).peer, "CXR", 5)
+            deliver(image(), pacs(accepts=accepts).peer, "CXR", 20)
 
 
 @pytest.mark.parametrize("status", [0xA700, 0x0213, 0xFF42])
 def test_a_report_that_may_be_taken_later_is_tried_again(pacs, status):
     with pytest.raises(PeerError) as error:
-        deliver(image(), pacs(answer=status).peer, "CXR", 5)
+        deliver(image(), pacs(answer=status).peer, "CXR", 20)
     assert error.value.status == status
 
 
@@ -147,18 +148,17 @@ def test_a_peer_that_aborts_while_we_send_is_a_peer_error(pacs):
         return 0x0000
 
     with pytest.raises(PeerError, match="did not answer"):
-        deliver(image(), pacs(answer=abort).peer, "CXR", 5)
+        deliver(image(), pacs(answer=abort).peer, "CXR", 20)
 
 
 def test_a_peer_that_does_not_answer_in_time_is_a_peer_error(pacs):
-    def sleep(_):
-        time.sleep(1.5)
-        return 0x0000
-
+    given_up = threading.Event()
+    peer = pacs(answer=lambda _: 0x0000 if given_up.wait(60) else 0xA700)
     began = time.monotonic()
     with pytest.raises(PeerError, match="did not answer"):
-        deliver(image(), pacs(answer=sleep).peer, "CXR", 0.5)
-    assert time.monotonic() - began < 3
+        deliver(image(), peer.peer, "CXR", 0.5)
+    assert time.monotonic() - began < 30
+    given_up.set()
 
 
 def test_a_peer_that_stops_reading_does_not_hold_us(pacs):
@@ -168,20 +168,18 @@ def test_a_peer_that_stops_reading_does_not_hold_us(pacs):
         with socket.create_connection(("127.0.0.1", peer.peer.port)) as real:
             real.sendall(connection.recv(65536))
             connection.sendall(real.recv(65536))
-            time.sleep(5)
-
-    import numpy as np
+            time.sleep(30)
 
     large = image(np.zeros((3000, 3000), np.uint16))
     with listening(associate_then_stall) as stalled:
         began = time.monotonic()
         with pytest.raises(PeerError):
             send([large], stalled, "CXR", timeout_s=0.5)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
 
 
 def test_echo_is_silent_when_all_is_well(pacs):
-    assert echo(pacs().peer, "CXR", 5) is None
+    assert echo(pacs().peer, "CXR", 20) is None
 
 
 @pytest.mark.parametrize(
@@ -214,18 +212,18 @@ def test_a_rejected_association_says_why(pacs):
     peer = pacs()
     peer.server.ae.require_calling_aet = ["SOMEBODY"]
     with pytest.raises(PeerError, match="rejected the association: Calling AE title"):
-        echo(peer.peer, "CXR", 5)
+        echo(peer.peer, "CXR", 20)
 
 
 def test_a_peer_without_verification_is_told_apart(pacs):
     peer = pacs(accepts=[(CR, EXPLICIT)])
     with pytest.raises(PeerError, match="does not offer Verification"):
-        echo(peer.peer, "CXR", 5)
+        echo(peer.peer, "CXR", 20)
 
 
 def test_an_echo_that_is_refused_says_how(pacs):
     with pytest.raises(PeerError, match=r"not supported \(0x0122\)"):
-        echo(pacs(answer=0x0122).peer, "CXR", 5)
+        echo(pacs(answer=0x0122).peer, "CXR", 20)
 
 
 def test_no_patient_data_is_logged(pacs, caplog):
