@@ -292,7 +292,8 @@ def requeue(
         typer.echo(f"{uid}: {'no such study' if owed is None else f'{owed} jobs owed'}")
         unknown += owed is None
     for kind in (JobKind.CLASSIFY, JobKind.REPORT):
-        tasks.announce(Bell(kind))
+        if unknown < len(study):
+            tasks.announce(Bell(kind))
     if unknown:
         raise typer.Exit(1)
 
