@@ -1,0 +1,161 @@
+"""The doctor looks at everything, whatever is broken, and says what to do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from dicom_node.contexts import VERIFICATION
+from dicom_node.errors import ConfigurationError
+from tests.fakes import model_info
+from tests.ledgers import Desk
+from worker import composition, database, doctor, ledger
+from worker.doctor import Check
+from worker.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composition, "model_info", model_info)
+
+
+def settings(folder: Path, **environ: str) -> Settings:
+    return Settings.from_env({"CXR_HOME": str(folder / "home"), **environ})
+
+
+def examine(settings: Settings) -> dict[str, Check]:
+    return {check.name: check for check in doctor.examine(settings)}
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    """An address that takes connections and never says a word."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_every_part_is_looked_at_though_all_are_broken(tmp_path: Path) -> None:
+    checks = examine(settings(tmp_path, CXR_DESTINATIONS="PACS@127.0.0.1:1"))
+    assert list(checks) == [
+        "database", "broker", "archive", "model", "decoders", "destinations", "PACS@127.0.0.1:1",
+    ]  # fmt: skip
+    assert not checks["database"].healthy
+    assert not checks["broker"].healthy
+    assert checks["model"].healthy
+    assert checks["decoders"].healthy
+
+
+def test_each_sick_part_says_what_to_do(tmp_path: Path) -> None:
+    for check in examine(settings(tmp_path)).values():
+        assert check.healthy or len(check.advice) > 20
+        assert "\n" not in check.found + check.advice
+
+
+def test_a_missing_schema_is_told_with_the_command(tmp_path: Path) -> None:
+    check = examine(settings(tmp_path))["database"]
+    assert "cxr-worker db upgrade" in check.advice
+
+
+def test_a_good_database_says_its_revision_and_what_is_owed(
+    tmp_path: Path, sqlite_engine: Engine, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    Desk(sqlite_sessions).receive()
+    check = examine(settings(tmp_path, CXR_DATABASE_URL=str(sqlite_engine.url)))["database"]
+    assert check.healthy
+    assert database.head_revision() in check.found
+    assert "1 classify due" in check.found
+
+
+def test_dead_letters_are_something_to_look_at(
+    tmp_path: Path, sqlite_engine: Engine, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    desk = Desk(sqlite_sessions)
+    desk.ready()
+    desk.do(ledger.bury, desk.claim_report(), "broken")
+    check = examine(settings(tmp_path, CXR_DATABASE_URL=str(sqlite_engine.url)))["database"]
+    assert "1 given up" in check.advice
+
+
+def test_the_password_of_the_database_is_not_shown(tmp_path: Path, postgres_server: str) -> None:
+    url = postgres_server.replace("postgres:@", "postgres:hunter2@")
+    assert "hunter2" in url
+    for address in (url, "postgresql+psycopg://user:hunter2@127.0.0.1:1/cxr"):
+        check = examine(settings(tmp_path, CXR_DATABASE_URL=address))["database"]
+        assert not check.healthy
+        assert "hunter2" not in check.found + check.advice
+
+
+def test_a_database_of_a_later_version_is_told(tmp_path: Path, sqlite_engine: Engine) -> None:
+    with sqlite_engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    check = examine(settings(tmp_path, CXR_DATABASE_URL=str(sqlite_engine.url)))["database"]
+    assert "9999" in check.advice
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hunter2@127.0.0.1:1/0", "amqp://u:hunter2@127.0.0.1:1//"]
+)
+def test_a_broker_that_is_away_is_told_without_its_password(tmp_path: Path, url: str) -> None:
+    check = examine(settings(tmp_path, CXR_BROKER_URL=url))["broker"]
+    assert "does not answer" in check.found
+    assert "hunter2" not in check.found + check.advice
+    assert "nothing is lost" in check.advice
+
+
+def test_a_broker_that_hangs_is_told(tmp_path: Path, listener: str) -> None:
+    check = examine(settings(tmp_path, CXR_BROKER_URL=f"redis://{listener}/0"))["broker"]
+    assert not check.healthy
+
+
+def test_the_embedded_broker_is_started_by_up(tmp_path: Path) -> None:
+    assert "cxr-worker up" in examine(settings(tmp_path))["broker"].advice
+
+
+def test_an_archive_that_is_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check = examine(settings(tmp_path, CXR_ARCHIVE=str(tmp_path / "file")))["archive"]
+    assert "CXR_ARCHIVE" in check.advice
+
+
+def test_an_archive_without_room_is_told(tmp_path: Path) -> None:
+    check = examine(settings(tmp_path, CXR_ARCHIVE_RESERVE_MB="1000000000"))["archive"]
+    assert "0xA700" in check.advice
+
+
+def test_looking_at_the_archive_leaves_nothing_in_it(tmp_path: Path) -> None:
+    told = settings(tmp_path)
+    examine(told)
+    assert list(told.archive_root.iterdir()) == []
+
+
+def test_a_missing_model_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ConfigurationError("CXR_MODEL", "holds no model")
+
+    monkeypatch.setattr(composition, "model_info", missing)
+    assert examine(settings(tmp_path))["model"].advice == "CXR_MODEL: holds no model"
+
+
+def test_no_destination_is_something_to_look_at(tmp_path: Path) -> None:
+    assert "CXR_DESTINATIONS" in examine(settings(tmp_path))["destinations"].advice
+
+
+def test_each_destination_is_asked(tmp_path: Path) -> None:
+    entity = AE("GOOD")
+    entity.add_supported_context(VERIFICATION)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    good = f"GOOD@127.0.0.1:{server.server_address[1]}"
+    try:
+        checks = examine(settings(tmp_path, CXR_DESTINATIONS=f"{good},BAD@127.0.0.1:1"))
+    finally:
+        server.shutdown()
+    assert checks[good].healthy
+    assert "nothing listens" in checks["BAD@127.0.0.1:1"].advice

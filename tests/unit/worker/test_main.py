@@ -1,0 +1,263 @@
+"""The command line: teaching help, one line for a mistake, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.ledgers import Desk
+from worker import composition, database, ledger
+from worker.__main__ import app, main
+from worker.settings import describe_settings
+
+COMMANDS = (
+    "up", "node", "worker", "relay", "send", "results", "demo", "doctor", "requeue",
+    "dead-letters", "settings", "db upgrade", "db downgrade", "model show",
+)  # fmt: skip
+run = CliRunner().invoke
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Each test is a process of its own, as far as settings and engines go."""
+    built = (composition.settings, composition.engine, composition.archive, composition.desk)
+    monkeypatch.setenv("CXR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    for each in built:
+        each.cache_clear()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    for each in built:
+        each.cache_clear()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """The ledger of the home that the commands see."""
+    database.upgrade(composition.settings().database_url)
+    return Desk(database.build_sessions(composition.engine()))
+
+
+def command(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a real process."""
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *words], env=os.environ | environ, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def mistake(monkeypatch: pytest.MonkeyPatch, *words: str, **environ: str) -> str:
+    """Run a command that must end with a line for a person, and give that line."""
+    for key, value in environ.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(sys, "argv", ["cxr-worker", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    line = caught.value.code
+    assert isinstance(line, str), "which makes Python print it and exit with 1"
+    assert len(line.splitlines()) == 1
+    return line
+
+
+def names(group: typer.main.Typer) -> set[str]:
+    click = typer.main.get_command(group)
+    found = set()
+    for name, sub in click.commands.items():  # type: ignore[attr-defined]
+        below = getattr(sub, "commands", None)
+        found |= {f"{name} {each}" for each in below} if below else {name}
+    return found
+
+
+# --- help ------------------------------------------------------------------------------------
+
+
+def test_every_command_is_tested_here() -> None:
+    assert names(app) - {"redis"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", ["", "db", "model", *COMMANDS])
+def test_help_is_under_every_command(words: str) -> None:
+    done = run(app, [*words.split(), "--help"])
+    assert done.exit_code == 0, done.output
+    assert "Usage" in done.output
+    assert len(done.output.splitlines()) > 5
+
+
+def test_the_first_help_teaches_the_main_job() -> None:
+    text = run(app, ["--help"]).output
+    for word in ("cxr-worker up", "cxr-worker send", "cxr-worker results", "doctor", "research"):
+        assert word in text
+
+
+def test_no_command_at_all_shows_the_help() -> None:
+    assert "Usage" in run(app, []).output
+
+
+def test_help_is_quick_because_it_imports_little() -> None:
+    code = "import sys, worker.__main__; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for heavy in ("tensorflow", "keras", "highdicom", "celery", "sqlalchemy", "pynetdicom"):
+        assert f"'{heavy}'" not in done.stdout
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", ["up", "node", "worker", "relay", "results", "doctor", "db upgrade", "dead-letters"]
+)
+def test_a_wrong_setting_stops_every_command_with_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    line = mistake(monkeypatch, *words.split(), CXR_PORT="99999")
+    assert line.startswith("cxr-worker: CXR_PORT: ")
+
+
+def test_a_wrong_setting_is_all_that_a_process_prints() -> None:
+    done = command("up", CXR_PORT="99999")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "CXR_PORT" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_database_that_is_not_there_is_one_line_without_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = "postgresql+psycopg://user:hunter2@127.0.0.1:1/cxr"
+    line = mistake(monkeypatch, "results", CXR_DATABASE_URL=url)
+    assert "hunter2" not in line
+    assert "doctor" in line
+
+
+@pytest.mark.parametrize("words", ["results", "dead-letters", "requeue 1.2.3"])
+def test_a_database_without_schema_is_one_line_with_the_command_to_run(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    assert "cxr-worker db upgrade" in mistake(monkeypatch, *words.split())
+
+
+@pytest.mark.parametrize("words", ["up", "worker", "model show"])
+def test_a_missing_model_is_one_line_that_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, desk: Desk, words: str
+) -> None:
+    composition.settings.cache_clear()
+    line = mistake(monkeypatch, *words.split(), CXR_MODEL=str(tmp_path))
+    assert line.startswith("cxr-worker: CXR_MODEL: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["send", "nothing.dcm", "--to", "A@h:1"], "nothing.dcm"),
+        (["results", "--format", "xml"], "--format"),
+        (["results", "--state", "LOST"], "--state"),
+        (["results", "--since", "yesterday"], "--since"),
+        (["worker", "--queues", "gpu,cpu"], "--queues"),
+        (["worker", "--concurrency", "0"], "--concurrency"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_a_wrong_word_is_told(desk: Desk, words: list[str], told: str) -> None:
+    done = run(app, words)
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_sending_to_nobody_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (64, 64)).save(path)
+    line = mistake(monkeypatch, "send", str(path), "--to", "PACS@127.0.0.1:1")
+    assert "nothing listens" in line
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def test_settings_lists_every_key() -> None:
+    text = run(app, ["settings"]).output
+    for key, _, _ in describe_settings():
+        assert key in text
+    assert "CXR_SETTINGS" in text
+
+
+def test_a_database_is_made_and_taken_away() -> None:
+    head = database.head_revision()
+    assert f"revision {head}" in run(app, ["db", "upgrade"]).output
+    assert f"revision {head}" in run(app, ["db", "upgrade"]).output
+    assert run(app, ["results"]).output.strip() == "No study matches."
+    assert "revision None" in run(app, ["db", "downgrade", "base"]).output
+
+
+def test_results_come_as_json_csv_and_table(desk: Desk) -> None:
+    desk.receive("1.2.3", patient_id="[bold]P", accession_number="A")
+    (record,) = json.loads(run(app, ["results", "--format", "json"]).output)
+    assert (record["study_instance_uid"], record["patient_id"]) == ("1.2.3", "[bold]P")
+    lines = run(app, ["results", "--format", "csv"]).output.strip().splitlines()
+    assert lines[0].startswith("study_instance_uid,")
+    assert lines[1].startswith("1.2.3,A,[bold]P,")
+    assert "[bold]P" in run(app, ["results"]).output
+
+
+def test_results_are_filtered(desk: Desk) -> None:
+    for number in "12":
+        desk.receive(f"1.2.{number}", patient_id=f"P{number}", accession_number=f"A{number}")
+
+    def uids(*words: str) -> list[str]:
+        done = run(app, ["results", "--format", "json", *words])
+        return [record["study_instance_uid"] for record in json.loads(done.output)]
+
+    assert uids("--patient-id", "P1") == ["1.2.1"]
+    assert uids("--accession", "A2") == ["1.2.2"]
+    assert uids("--study", "1.2.1") == ["1.2.1"]
+    assert uids("--state", "receiving") == ["1.2.2", "1.2.1"]
+    assert uids("--state", "FAILED") == []
+    assert uids("--since", "2026-11-22") == ["1.2.2", "1.2.1"]
+    assert uids("--since", "2026-11-25T00:00:00") == []
+    assert uids("--limit", "1") == ["1.2.2"]
+
+
+def test_json_of_no_study_is_an_empty_list(desk: Desk) -> None:
+    assert json.loads(run(app, ["results", "--format", "json"]).output) == []
+
+
+def test_dead_letters_are_listed_with_their_reason(desk: Desk) -> None:
+    assert "Nothing was given up." in run(app, ["dead-letters"]).output
+    study = desk.ready()
+    desk.do(ledger.bury, desk.claim_report(), "2 patients")
+    (line,) = run(app, ["dead-letters"]).output.splitlines()
+    assert line.split() == [study, "report", "-", "2", "patients"]
+
+
+def test_requeuing_works_though_the_broker_is_away(desk: Desk) -> None:
+    study = desk.ready()
+    desk.do(ledger.bury, desk.claim_report(), "broken")
+    done = run(app, ["requeue", study])
+    assert done.exit_code == 0, done.output
+    assert f"{study}: 1 jobs owed" in done.output
+    assert desk.states() == {"REPORT": "DUE"}
+
+
+def test_requeuing_an_unknown_study_fails(desk: Desk) -> None:
+    done = run(app, ["requeue", "1.2.3"])
+    assert done.exit_code == 1
+    assert "1.2.3: no such study" in done.output
+
+
+def test_doctor_fails_while_something_is_to_be_done(desk: Desk) -> None:
+    done = run(app, ["doctor"])
+    assert done.exit_code == 1
+    assert "CXR_DESTINATIONS" in done.output
