@@ -78,10 +78,10 @@ def to_pixels(ds: Dataset) -> Floats:
         if photometric in _MONOCHROME:
             return _grey(stored, ds)
         return _luminance(stored, photometric, ds)
-    except MemoryError:
+    except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:
-        # Decoders and pydicom raise all kinds, and their texts may quote values.
+    except BaseException as error:
+        # Decoders raise all kinds, those in Rust even a BaseException, and texts quote values.
         raise InvalidInstance("UNDECODABLE", "The image cannot be decoded.", uid) from error
 
 
@@ -147,8 +147,7 @@ def _decode(ds: Dataset, syntax: str) -> tuple[npt.NDArray[Any], str]:
 def _check_code_stream(ds: Dataset) -> None:
     """Refuse a code stream that claims another size than the dataset, before it is decoded."""
     size = claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1))
-    # A JPEG may leave its rows to a later marker, and say 0 (T.81 B.2.5).
-    if size is not None and size not in ((ds.Rows, ds.Columns), (0, ds.Columns)):
+    if size is not None and size != (ds.Rows, ds.Columns):
         raise ValueError("the code stream and the dataset differ in size")
 
 

@@ -4,7 +4,9 @@ import warnings
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
 
 from dicom_node import pixels as module
 from dicom_node.errors import InstanceError, InvalidInstance, UnsupportedInstance
@@ -313,6 +315,27 @@ def test_running_out_of_memory_is_not_the_instances_fault(monkeypatch):
     monkeypatch.setattr(module, "_decode", no_memory)
     with pytest.raises(MemoryError):
         to_pixels(image())
+
+
+def test_a_decoder_that_panics_is_an_undecodable_instance(capfd):
+    ds = image(np.arange(4096, dtype=np.uint16).reshape(64, 64))
+    ds.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
+    frame = bytearray(get_frame(ds.PixelData, 0, number_of_frames=1))
+    frame[68] = 127  # a literal run that is longer than the segment
+    ds.PixelData = encapsulate([bytes(frame)])
+    with pytest.raises(InvalidInstance) as error:
+        to_pixels(ds)
+    assert error.value.reason == "UNDECODABLE"
+
+
+def test_a_jpeg_of_no_rows_is_not_given_to_a_decoder_that_would_never_return():
+    ds = dcmread(get_testdata_file("JPGExtended.dcm", download=False))
+    frame = bytearray(get_frame(ds.PixelData, 0, number_of_frames=1))
+    assert frame[2:4] == b"\xff\xc1"
+    frame[7:9] = b"\0\0"
+    ds.PixelData = encapsulate([bytes(frame)])
+    with pytest.raises(InvalidInstance):
+        to_pixels(ds)
 
 
 def test_the_dataset_is_not_changed():
