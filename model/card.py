@@ -22,7 +22,8 @@ ATTRIBUTIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"\d{8}_\d{3}",
-        "NIH ChestX-ray14, provided by the National Institutes of Health Clinical Center.",
+        "NIH ChestX-ray14, provided by the National Institutes of Health Clinical Center (X. Wang "
+        "et al., CVPR 2017); used for the population gate only.",
     ),
 )
 

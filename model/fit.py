@@ -14,7 +14,14 @@ from model import artifact
 from model.augment import augment
 from model.callbacks import Pictures, Progress, Validation
 from model.data import DataError, Loaded, class_index
-from model.network import HEAD, build_network, load_imagenet, load_weights_file, transfer
+from model.network import (
+    BACKBONES,
+    HEAD,
+    build_network,
+    load_imagenet,
+    load_weights_file,
+    transfer,
+)
 from model.optimizer import make_optimizer
 from model.options import Training
 
@@ -60,7 +67,7 @@ class Fitting:
         Raises
         ------
         DataError
-            If the weights to start from do not fit the network.
+            If there is no such backbone, or the weights to start from do not fit it.
         """
         keras.utils.set_random_seed(self.training.seed)
         keras.config.set_dtype_policy(precision_policy(self.training.precision))
@@ -89,6 +96,8 @@ class Fitting:
         return batched.map(pick, num_parallel_calls=2).prefetch(2)
 
     def _network(self) -> keras.Model:
+        if self.training.backbone not in BACKBONES:
+            raise DataError(f"--backbone must be one of {', '.join(BACKBONES)}")
         return build_network(self.training.backbone, self.training.size, len(self.labels))
 
     def _stage(

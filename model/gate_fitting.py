@@ -29,6 +29,7 @@ def fit_pixel_gate(
     train: data.Loaded,
     validation: data.Loaded,
     adults: Images | None,
+    other_adults: Images | None,
     seed: int,
 ) -> tuple[PixelGate, dict[str, Any]]:
     """Fit the gate, and measure it on patients and kinds of image that had no part in it.
@@ -45,6 +46,8 @@ def fit_pixel_gate(
         is measured.
     adults
         Chest images outside the intended population, shape (N, size, size), or None.
+    other_adults
+        The like from another source, to measure only.
     seed
         Of every draw.
     """
@@ -61,25 +64,18 @@ def fit_pixel_gate(
         cut = int(0.85 * len(adults))
         misfits = {OUTSIDE_POPULATION: (both(adults[:cut]), extract(adults[cut:])), **misfits}
     gate = fit_gate(both(children), extract(setting), misfits)
-    return gate, _measure(gate, extract, measuring, misfits, seed)
+    figures = _measure(gate, extract, measuring, misfits, seed)
+    if other_adults is not None:
+        figures["stopped"]["adults of another source"] = _stopped(gate, extract(other_adults))
+        figures["never_fitted"].append("adults of another source")
+    return gate, figures
 
 
 def load_adults(folders: Sequence[Path], spec: Preprocessing, seed: int) -> Images | None:
-    """Load up to `MOST_ADULTS` images from all folders together, or None when there are none.
-
-    Raises
-    ------
-    DataError
-        If a folder holds no image.
-    """
-    if not folders:
+    """Load up to `MOST_ADULTS` images from all folders together, or None when there are none."""
+    paths = [path for folder in folders for path in data.image_files(folder)]
+    if not paths:
         return None
-    paths: list[Path] = []
-    for folder in folders:
-        found = data.image_files(folder)
-        if not found:
-            raise data.DataError(f"{folder} holds no image of adults")
-        paths += found
     order = np.random.default_rng(seed).permutation(len(paths))[:MOST_ADULTS]
     examples = [data.Example(paths[i], data.NORMAL, paths[i].stem) for i in order]
     return data.load(examples, spec).images

@@ -20,6 +20,7 @@ from model import artifact, card, data
 from model.augment import augment
 from model.calibration import OperatingPoint, choose_operating_point, fit_temperature, softmax
 from model.data import BACTERIAL, NORMAL, VIRAL, Loaded
+from model.fit import precision_policy
 from model.gate_fitting import fit_pixel_gate, load_adults
 from model.metrics import auc, summary
 from model.options import Training
@@ -47,8 +48,9 @@ class Trained:
         The classes.
     spec
         The preprocessing.
-    adults
-        Folders of chest images outside the intended population.
+    adults, other_adults
+        Folders of chest images outside the intended population: to fit the gate, and from another
+        source to measure it.
     command
         The command line, for the card.
     seconds
@@ -62,6 +64,7 @@ class Trained:
     labels: tuple[str, ...]
     spec: Preprocessing
     adults: Sequence[Path]
+    other_adults: Sequence[Path]
     command: str
     seconds: float
 
@@ -94,14 +97,19 @@ def assemble(trained: Trained, folder: Path) -> Path:
     print("calibrating on the validation images")
     temperature, point, metrics = _calibrate(trained)
     print("fitting the gate")
-    adults = load_adults(trained.adults, trained.spec, trained.training.seed)
+    seed = trained.training.seed
+    adults, others = (
+        load_adults(folders, trained.spec, seed)
+        for folders in (trained.adults, trained.other_adults)
+    )
     gate, metrics["gate"] = fit_pixel_gate(
         lambda images: trained.forward(images)[1],
         trained.disturb,
         trained.train,
         trained.validation,
         adults,
-        trained.training.seed,
+        others,
+        seed,
     )
     description = {
         **_provenance(trained),
@@ -164,7 +172,8 @@ def kind_figures(
 def _provenance(trained: Trained) -> dict[str, Any]:
     """Return what is known before anything is measured."""
     names = {e.path.name for e in trained.train.examples}
-    names |= {p.name for folder in trained.adults for p in data.image_files(folder)}
+    adults = (*trained.adults, *trained.other_adults)
+    names |= {p.name for folder in adults for p in data.image_files(folder)}
     return {
         "name": f"cxr-{trained.training.backbone}",
         "version": "0.0.0",
@@ -188,4 +197,8 @@ def _provenance(trained: Trained) -> dict[str, Any]:
 
 def _shareable(training: Training) -> dict[str, Any]:
     """Return the options without the folders of the machine it was trained on."""
-    return {**asdict(training), "weights": Path(training.weights).name}
+    return {
+        **asdict(training),
+        "weights": Path(training.weights).name,
+        "precision": precision_policy(training.precision),
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,13 +25,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with the labelled images")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything written")
     parser.add_argument("--resume", action="store_true", help="go on where OUT stopped")
-    parser.add_argument(
-        "--adults",
-        type=Path,
-        action="append",
-        default=[],
-        help="folder of chest images outside the intended population, to fit the gate (repeatable)",
-    )
+    for option, purpose in (("--adults", "fit"), ("--other-adults", "check")):
+        parser.add_argument(
+            option,
+            type=Path,
+            action="append",
+            default=[],
+            help=f"folder of chests outside the population, to {purpose} the gate (repeatable)",
+        )
     for name, default in asdict(Training()).items():
         option = "--" + name.replace("_", "-")
         parser.add_argument(option, type=type(default), default=default, help=f"default {default}")
@@ -43,7 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     names = asdict(Training())
     training = Training(**{n: getattr(options, n) for n in names})
     try:
-        run(training, options.data, options.out, options.adults, resume=options.resume)
+        run(
+            training,
+            options.data,
+            options.out,
+            adults=options.adults,
+            other_adults=options.other_adults,
+            resume=options.resume,
+        )
     except data.DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -57,7 +66,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(
-    training: Training, folder: Path, out: Path, adults: list[Path], *, resume: bool = False
+    training: Training,
+    folder: Path,
+    out: Path,
+    *,
+    adults: Sequence[Path] = (),
+    other_adults: Sequence[Path] = (),
+    resume: bool = False,
 ) -> Path:
     """Train and write the artifact; return its folder.
 
@@ -70,6 +85,9 @@ def run(
     """
     train, validation = data.find_splits(folder, training.validation, training.seed)
     describe(train, validation)
+    for extra in (*adults, *other_adults):
+        if not data.image_files(extra):
+            raise data.DataError(f"{extra} holds no image")
     open_run(training, out, data.fingerprint(train), resume=resume)
     labels = data.class_labels(train)
     spec = Preprocessing(size=training.size)
@@ -85,7 +103,16 @@ def run(
     network = Fitting(training, out, loaded[0], loaded[1], labels).run()
     seconds = seconds_trained(out / "history.jsonl")
     trained = Trained(
-        training, network, loaded[0], loaded[1], labels, spec, adults, command(training), seconds
+        training,
+        network,
+        loaded[0],
+        loaded[1],
+        labels,
+        spec,
+        adults,
+        other_adults,
+        command(training),
+        seconds,
     )
     return assemble(trained, out / "artifact")
 
@@ -97,7 +124,12 @@ def command(training: Training) -> str:
     options = [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
     if training.weights != "none":
         options.append(f"--weights {Path(training.weights).name}")
-    return " ".join(["python model/train.py --data DATA --adults ADULTS --out OUT", *options])
+    return " ".join(
+        [
+            "python model/train.py --data DATA --adults ADULTS --other-adults OTHERS --out OUT",
+            *options,
+        ]
+    )
 
 
 def describe(train: list[data.Example], validation: list[data.Example]) -> None:

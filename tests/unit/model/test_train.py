@@ -93,6 +93,16 @@ def test_weights_of_another_kind_are_one_line(generated_set, tmp_path, monkeypat
     assert "--weights" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option", [["--backbone", "alexnet"], ["--adults", "nowhere"], ["--other-adults", "nowhere"]]
+)
+def test_a_wrong_option_is_told_before_any_training(generated_set, tmp_path, capsys, option):
+    arguments = ["--data", str(generated_set), "--out", str(tmp_path / "out"), *option]
+    assert train.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert option[0] in told or option[1] in told
+
+
 @pytest.mark.parametrize("program", ["train", "evaluate", "export"])
 def test_the_programs_run_as_scripts(program):
     path = CHECKOUT / "model" / f"{program}.py"
