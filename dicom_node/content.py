@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node import codes
+from dicom_node.identity import value_of
 
 INTENDED_USE: Final = (
     "Intended for frontal (AP) chest radiographs of children aged 1 to 5 years; "
@@ -157,9 +158,9 @@ _Numbered = list[tuple[int, Dataset, InstanceFinding]]
 def _numbered(evidence: Sequence[Dataset], findings: Sequence[InstanceFinding]) -> _Numbered:
     by_uid = {finding.sop_instance_uid: finding for finding in findings}
     return [
-        (number, ds, by_uid[ds.SOPInstanceUID])
+        (number, ds, by_uid[value_of(ds, "SOPInstanceUID")])
         for number, ds in enumerate(evidence, 1)
-        if ds.SOPInstanceUID in by_uid
+        if value_of(ds, "SOPInstanceUID") in by_uid
     ]
 
 
@@ -330,16 +331,16 @@ def _whole_field(ds: Dataset) -> Any:
     None when the dataset does not say how large the image is.
     """
     try:
-        rows, columns = int(ds.Rows), int(ds.Columns)
-    except (AttributeError, TypeError, ValueError):
+        rows, columns = int(value_of(ds, "Rows")), int(value_of(ds, "Columns"))
+    except ValueError:
         return None
     outline = [(0, 0), (columns, 0), (columns, rows), (0, rows), (0, 0)]
     return sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
         graphic_data=np.array(outline, np.float32),
         source_image=sr.SourceImageForRegion(
-            referenced_sop_class_uid=ds.SOPClassUID,
-            referenced_sop_instance_uid=ds.SOPInstanceUID,
+            referenced_sop_class_uid=value_of(ds, "SOPClassUID"),
+            referenced_sop_instance_uid=value_of(ds, "SOPInstanceUID"),
         ),
     )
 
@@ -347,8 +348,8 @@ def _whole_field(ds: Dataset) -> Any:
 def _sources(ds: Dataset) -> list[Any]:
     return [
         sr.SourceImageForMeasurementGroup(
-            referenced_sop_class_uid=ds.SOPClassUID,
-            referenced_sop_instance_uid=ds.SOPInstanceUID,
+            referenced_sop_class_uid=value_of(ds, "SOPClassUID"),
+            referenced_sop_instance_uid=value_of(ds, "SOPInstanceUID"),
         )
     ]
 

@@ -83,6 +83,15 @@ def add_identity(report: Dataset, source: Dataset) -> None:
             setattr(report, keyword, None)
 
 
+def value_of(ds: Dataset, keyword: str) -> str:
+    """Return a value as text, without its padding; "" when it is absent or cannot be read."""
+    try:
+        value = ds.get(keyword)
+    except Exception:  # noqa: BLE001 - pydicom converts it only now, and raises all kinds
+        return ""
+    return "" if value is None else str(value).strip(" \0")
+
+
 def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
     """Return an element's value as its bytes in little endian; None for sequences too."""
     tag = Tag(tag_for_keyword(keyword) or 0)
@@ -113,14 +122,23 @@ def _written(source: Dataset, tag: BaseTag) -> bytes:
     """Encode one converted element; in Implicit VR its value starts at byte 8 (PS3.5 7.1.3)."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, True
-    terms = source.get("SpecificCharacterSet") or ""
+    terms = _terms(source)
     elem: DataElement = source[tag]
     if elem.VR == "PN":
         names = [elem.value] if isinstance(elem.value, PersonName) else list(elem.value or [])
         if names and all(isinstance(name.original_string, bytes) for name in names):
             return b"\\".join(name.original_string for name in names)
-    write_data_element(buffer, elem, convert_encodings(terms))
+    write_data_element(buffer, elem, convert_encodings(terms or [""]))
     return bytes(buffer.getvalue()[8:])
+
+
+def _terms(source: Dataset) -> list[str]:
+    """Return the terms of the Specific Character Set (PS3.3 C.12.1.1.2)."""
+    try:
+        value = source.get("SpecificCharacterSet") or []
+    except Exception:  # noqa: BLE001 - pydicom converts it only now, and raises all kinds
+        return []
+    return [value] if isinstance(value, str) else [str(term) for term in value]
 
 
 def _character_set(source: Dataset, values: Iterable[bytes]) -> list[str]:
@@ -129,8 +147,7 @@ def _character_set(source: Dataset, values: Iterable[bytes]) -> list[str]:
     Without a valid term, bytes above ASCII are UTF-8 when they can be, and else Latin-1, in which
     any byte is a character: the bytes stay.
     """
-    value = source.get("SpecificCharacterSet") or []
-    terms = [value] if isinstance(value, str) else [str(term) for term in value]
+    terms = _terms(source)
     if terms and all(term in python_encoding for term in terms):
         return terms
     text = b"".join(values)

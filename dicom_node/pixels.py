@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
+from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import RLELossless
@@ -24,7 +25,7 @@ from pydicom.uid import RLELossless
 import dicom_node.privacy  # noqa: F401
 from dicom_node.codestream import claimed_size
 from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
-from dicom_node.errors import InvalidInstance, UnsupportedInstance
+from dicom_node.errors import InstanceError, InvalidInstance, UnsupportedInstance
 
 Floats = npt.NDArray[np.float32]
 
@@ -69,16 +70,17 @@ def to_pixels(ds: Dataset) -> Floats:
     InvalidInstance
         No pixel data, or it does not decode.
     """
-    uid = str(ds.get("SOPInstanceUID", "")) or None
-    syntax = _checked_syntax(ds, uid)
+    uid = None
     try:
+        uid = str(ds.get("SOPInstanceUID", "")) or None
+        syntax = _checked_syntax(ds, uid)
         if syntax not in _VERBATIM:
             _check_code_stream(ds)
         stored, photometric = _decode(ds, syntax)
         if photometric in _MONOCHROME:
             return _grey(stored, ds)
         return _luminance(stored, photometric, ds)
-    except (MemoryError, KeyboardInterrupt, SystemExit):
+    except (InstanceError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         # Decoders raise all kinds, those in Rust even a BaseException, and texts quote values.
@@ -117,12 +119,10 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 def _number(ds: Dataset, keyword: str, default: float) -> float:
     """Return the first value of an element as a finite number, or the default."""
-    value = ds.get(keyword)
-    if isinstance(value, list | tuple) or hasattr(value, "__iter__"):
-        value = next(iter(value), None) if not isinstance(value, str | bytes) else value
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        value = ds.get(keyword)
+        number = float(next(iter(value)) if isinstance(value, MultiValue) else value)
+    except Exception:  # noqa: BLE001 - a value is converted when it is read, and fails in all ways
         return default
     return number if np.isfinite(number) else default
 

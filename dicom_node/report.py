@@ -32,7 +32,7 @@ from dicom_node.content import (
 )
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.entity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.identity import add_identity, keep_bytes
+from dicom_node.identity import add_identity, keep_bytes, value_of
 
 __all__ = [
     "TEMPLATE_VERSION",
@@ -143,13 +143,17 @@ def build_report(
 
 
 def _image_order(ds: Dataset) -> tuple[int, int, str]:
-    return (_integer(ds, "SeriesNumber"), _integer(ds, "InstanceNumber"), str(ds.SOPInstanceUID))
+    return (
+        _integer(ds, "SeriesNumber"),
+        _integer(ds, "InstanceNumber"),
+        value_of(ds, "SOPInstanceUID"),
+    )
 
 
 def _integer(ds: Dataset, keyword: str) -> int:
     try:
-        return int(ds.get(keyword) or 0)
-    except (TypeError, ValueError):
+        return int(value_of(ds, keyword))
+    except ValueError:
         return 0
 
 
@@ -161,7 +165,7 @@ def _stand_in(ds: Dataset) -> Dataset:
     """
     stand_in = Dataset()
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        setattr(stand_in, keyword, str(ds.get(keyword, "")))
+        setattr(stand_in, keyword, value_of(ds, keyword))
     for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
         setattr(stand_in, keyword, "")
     for keyword in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
@@ -181,7 +185,7 @@ def _add_equipment(report: Dataset, source: Dataset) -> None:
     values = {
         keyword: value
         for keyword, length in _EQUIPMENT.items()
-        if (value := str(source.get(keyword) or "").strip()[:length]).isprintable() and value
+        if (value := value_of(source, keyword)[:length].rstrip()).isprintable() and value
     }
     if "Manufacturer" not in values:
         return  # Type 1 in an item

@@ -5,6 +5,9 @@ from dicom_node import header
 from dicom_node.header import read_header
 from tests.datasets import image, part10
 
+# Outside of pytest the product keeps pydicom's warnings quiet itself.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 
 def test_the_header_is_read_without_the_pixels():
     data = part10(image())

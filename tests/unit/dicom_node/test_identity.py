@@ -8,6 +8,10 @@ from tests.datasets import image, part10, read_back, with_bytes
 from tests.unit.dicom_node.test_report import found, report
 from tests.validation import dciodvfy_errors
 
+# Outside of pytest the product keeps pydicom's warnings quiet itself.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
 # The examples of PS3.5 Annexes H, I, J and K: the bytes of a name in each character set.
 NAMES = {
     "ISO_IR 100": b"Buc^J\xe9r\xf4me",
