@@ -1,0 +1,128 @@
+"""The Celery side: messages are doorbells, and nothing about them can break a role."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy.exc import OperationalError
+
+from dicom_node.errors import ConfigurationError
+from tests.e2e.programs import clean_environment, wait_until
+from worker import composition, embedded, steps, tasks
+
+AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+# In a process of its own, as Celery's app reads its configuration once.
+ANNOUNCE = f"""
+import datetime
+from worker.tasks import announce, waiting
+
+announce(Bell(JobKind.CLASSIFY))
+announce(Bell(JobKind.REPORT), datetime.datetime.fromisoformat("{AT.isoformat()}"))
+announce(Bell(JobKind.DELIVER, "PACS@h:1"))
+print([waiting(kind) for kind in JobKind])
+"""
+
+
+@dataclass
+class Announced:
+    """What stands in the queues of a real Redis after `ANNOUNCE`, and what that printed."""
+
+    queues: dict[str, list[dict[str, Any]]]
+    printed: str
+
+    def message(self, task: str) -> dict[str, Any]:
+        every = [message for queue in self.queues.values() for message in queue]
+        (found,) = [message for message in every if message["headers"]["task"] == task]
+        return found
+
+
+@pytest.fixture(scope="module")
+def announced() -> Iterator[Announced]:
+    folder = Path(tempfile.mkdtemp(prefix="cxr-r-"))
+    socket = folder / "redis.sock"
+    process = subprocess.Popen(embedded.server_command(embedded.find_server(), socket))
+    try:
+        wait_until(socket.exists, 30, "the start of Redis")
+        client = redis.Redis(unix_socket_path=str(socket))
+        wait_until(client.ping, 30, "the answer of Redis")
+        done = subprocess.run(
+            [sys.executable, "-c", ANNOUNCE], capture_output=True, text=True, check=True,
+            env=clean_environment(CXR_BROKER_URL=f"redis+socket://{socket}", CXR_HOME=str(folder)),
+        )  # fmt: skip
+        queues: Any = {name: client.lrange(name, 0, -1) for name in ("gpu", "io")}
+        read = {name: [json.loads(each) for each in queue] for name, queue in queues.items()}
+        yield Announced(read, done.stdout)
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tasks_in(queue: list[dict[str, Any]]) -> set[str]:
+    return {message["headers"]["task"] for message in queue}
+
+
+def test_each_kind_of_work_has_its_queue(announced: Announced) -> None:
+    assert tasks_in(announced.queues["gpu"]) == {"classify"}
+    assert tasks_in(announced.queues["io"]) == {"report", "deliver"}
+
+
+def test_the_messages_that_wait_are_counted_by_queue(announced: Announced) -> None:
+    assert announced.printed.strip() == "[1, 2, 2]"
+
+
+def test_a_bell_for_later_carries_its_time(announced: Announced) -> None:
+    assert datetime.fromisoformat(announced.message("report")["headers"]["eta"]) == AT
+
+
+def test_a_message_says_nothing_but_where_to(announced: Announced) -> None:
+    headers = announced.message("deliver")["headers"]
+    assert headers["argsrepr"] == "('PACS@h:1',)"
+    assert headers["kwargsrepr"] == "{}"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConfigurationError("CXR_MODEL", "holds no model"), "CXR_MODEL: holds no model"),
+        (OperationalError("INSERT secret", {}, OSError("secret")), "database failed: OSError"),
+        (RuntimeError("surprise"), "classify failed"),
+    ],
+)
+def test_a_step_that_fails_is_logged_and_leaves_its_work_owed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, told: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(composition, "desk", fail)
+    with caplog.at_level(logging.WARNING, logger="worker.tasks"):
+        tasks.classify()
+    assert told in caplog.records[0].getMessage()
+    assert "secret" not in caplog.records[0].getMessage()
+
+
+def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[Any, ...]] = []
+    for name in ("classify", "report", "deliver"):
+        monkeypatch.setattr(steps, name, lambda *words, name=name: called.append((name, *words)))
+    monkeypatch.setattr(composition, "desk", lambda: "desk")
+    monkeypatch.setattr(composition, "classifier", lambda: "classifier")
+    tasks.classify()
+    tasks.report()
+    tasks.deliver("PACS@h:1")
+    assert called[0] == ("classify", "desk", "classifier", tasks.announce)
+    assert called[1] == ("report", "desk", tasks.announce)
+    assert called[2][:3] == ("deliver", "desk", "PACS@h:1")

@@ -1,0 +1,81 @@
+"""What `up` starts, and how a role ends with it; the rest is told by the integration tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.programs import wait_until
+from worker import up
+from worker.settings import Settings
+
+SLEEPER = """
+import os, sys, time
+from worker.up import die_with_parent
+print(os.getpid(), flush=True)
+die_with_parent()
+print("asked", flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import os, subprocess, sys, time
+env = os.environ | {"CXRWORKER_SUPERVISED": "/nowhere", "CXRWORKER_SUPERVISOR": str(os.getpid())}
+subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=env)
+time.sleep(60)
+"""
+
+
+def roles(**environ: str) -> dict[str, list[str]]:
+    return up.roles(Settings.from_env(environ))
+
+
+def test_redis_is_started_first_and_only_when_none_is_set() -> None:
+    assert list(roles()) == ["redis", "node", "relay", "worker-io", "worker-gpu"]
+    assert "redis" not in roles(CXR_BROKER_URL="redis://127.0.0.1/0")
+
+
+def test_reports_do_not_wait_behind_classification() -> None:
+    words = roles()
+    assert "io" in words["worker-io"]
+    assert "gpu" in words["worker-gpu"]
+
+
+def test_a_role_is_marked_ready_for_its_supervisor_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up.mark_ready("node")
+    monkeypatch.setenv(up.SUPERVISED, str(tmp_path / "gone"))
+    up.mark_ready("node")
+    monkeypatch.setenv(up.SUPERVISED, str(tmp_path))
+    up.mark_ready("node")
+    assert [path.name for path in tmp_path.iterdir()] == ["node.ready"]
+
+
+def test_a_role_that_nobody_supervises_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(up.SUPERVISOR, raising=False)
+    up.die_with_parent()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
+def test_a_role_ends_when_its_supervisor_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, SLEEPER], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    assert parent.stdout.readline() == b"asked\n"
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not child.is_running(), 30, "the end of the role")
+    parent.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
+def test_a_role_ends_when_its_supervisor_was_killed_before_it_asked() -> None:
+    env = os.environ | {up.SUPERVISED: "/nowhere", up.SUPERVISOR: "999999999"}
+    done = subprocess.run([sys.executable, "-c", SLEEPER], env=env, check=False, timeout=60)
+    assert done.returncode == -signal.SIGTERM
