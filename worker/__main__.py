@@ -72,10 +72,20 @@ def _start_role(stopped: threading.Event) -> Any:
 
 
 def _stop_event() -> threading.Event:
-    """Give the event that SIGINT and SIGTERM set."""
+    """Give the event that SIGINT and SIGTERM set.
+
+    A thread waits for them. A handler would run between two instructions of the main thread, and
+    wait for ever for the event's lock when the main thread holds it just then.
+    """
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # threads started later inherit this
+
+    def wait() -> None:
+        signal.sigwait(numbers)
+        stopped.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
     return stopped
 
 
