@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.ledgers import Desk
+from worker import __main__ as main_module
 from worker import composition, database, ledger
 from worker.__main__ import app, main
 from worker.settings import describe_settings
@@ -33,6 +36,8 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     built = (composition.settings, composition.engine, composition.archive, composition.desk)
     monkeypatch.setenv("CXR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
+    # The signals of the process that runs the tests are not ours to block.
+    monkeypatch.setattr(main_module, "_stop_event", threading.Event)
     monkeypatch.chdir(tmp_path)
     for each in built:
         each.cache_clear()
@@ -261,3 +266,31 @@ def test_doctor_fails_while_something_is_to_be_done(desk: Desk) -> None:
     done = run(app, ["doctor"])
     assert done.exit_code == 1
     assert "CXR_DESTINATIONS" in done.output
+
+
+# --- stopping --------------------------------------------------------------------------------
+
+WAITER = """
+import signal, sys, threading
+from worker.__main__ import _stop_event
+stopped = _stop_event()
+print("waiting", flush=True)
+while not stopped.wait(0.0001):
+    pass
+print("stopped")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_role_at_whatever_moment_it_comes(number: int) -> None:
+    """A handler that set the event could meet its lock held, and hang: here in one of a hundred."""
+    several = [
+        subprocess.Popen([sys.executable, "-c", WAITER], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in several:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=30)[0] == "stopped\n"
+        assert process.returncode == 0

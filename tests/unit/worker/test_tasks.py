@@ -26,6 +26,8 @@ AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 # In a process of its own, as Celery's app reads its configuration once.
 ANNOUNCE = f"""
 import datetime
+from worker.states import JobKind
+from worker.steps import Bell
 from worker.tasks import announce, waiting
 
 announce(Bell(JobKind.CLASSIFY))
