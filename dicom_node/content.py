@@ -1,4 +1,4 @@
-"""The content tree of a report (TID 1500), and the sentence at its top.
+"""The content tree of a report, TID 1500.
 
 References
 ----------
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from highdicom import sr
@@ -18,85 +17,9 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node import codes
+from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.identity import value_of
-
-INTENDED_USE: Final = (
-    "Intended for frontal (AP) chest radiographs of children aged 1 to 5 years; "
-    "not for primary diagnosis."
-)
-# More images than this are counted in the sentence, not listed.
-_LISTED = 6
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceFinding:
-    """What the analysis of one instance came to.
-
-    Attributes
-    ----------
-    sop_instance_uid : str
-        The instance.
-    assessed : bool
-        Whether there is an answer.
-    reason : str or None
-        Why not: a key of :data:`dicom_node.codes.NOT_ASSESSED_REASONS`.
-    finding : str or None
-        ``PRESENT``, ``ABSENT`` or ``UNDETERMINED``.
-    pneumonia : float or None
-        Probability (or certainty) of pneumonia, in [0, 1].
-    bacterial, viral : float or None
-        Probabilities of either kind, given pneumonia, in [0, 1].
-    flags : tuple of str
-        Keys of :data:`dicom_node.codes.FLAG_SENTENCES`.
-    """
-
-    sop_instance_uid: str
-    assessed: bool
-    reason: str | None = None
-    finding: str | None = None
-    pneumonia: float | None = None
-    bacterial: float | None = None
-    viral: float | None = None
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AlgorithmDevice:
-    """The model and the device it ran in.
-
-    Attributes
-    ----------
-    name, version : str
-        Of the model.
-    digest : str
-        SHA-256 of the model's artifact, in hexadecimal.
-    threshold : float
-        Pneumonia is present from here on, in [0, 1].
-    undetermined : tuple of float
-        From and to, in [0, 1]: undetermined between.
-    temperature : float
-        Of the calibration.
-    calibrated : bool
-        Whether the score is a probability.
-    manufacturer, software_version : str
-        Of the device.
-    device_uid : str
-        Device Observer UID; "" derives one from the model's digest.
-    station_name : str
-        Device Observer Name; "" is the manufacturer's.
-    """
-
-    name: str
-    version: str
-    digest: str
-    threshold: float
-    undetermined: tuple[float, float]
-    temperature: float
-    calibrated: bool
-    manufacturer: str = "cxr-worker"
-    software_version: str = "0.1.0"
-    device_uid: str = ""
-    station_name: str = ""
+from dicom_node.sentence import answer_of, numbered_findings, percent, reason_sentence, summary
 
 
 def derived_uid(*parts: str) -> str:
@@ -118,7 +41,7 @@ def content_tree(
     device : AlgorithmDevice
         What made the findings.
     """
-    numbered = _numbered(evidence, findings)
+    numbered = numbered_findings(evidence, findings)
     groups = [
         _measurement_group(number, ds, finding, device) for number, ds, finding in numbered
     ] or [_empty_group(device)]
@@ -136,79 +59,6 @@ def content_tree(
     items.insert(len(items) - 1, _text(codes.SUMMARY, summary(evidence, findings, device)))
     root.ContentSequence = items
     return root
-
-
-def summary(
-    evidence: Sequence[Dataset], findings: Sequence[InstanceFinding], device: AlgorithmDevice
-) -> str:
-    """Return the result as a radiologist would read it: one sentence, and the intended use."""
-    numbered = _numbered(evidence, findings)
-    parts = [
-        *_answers(numbered, device),
-        *_unassessed(numbered),
-        *_flags(numbered),
-    ] or ["no image could be assessed"]
-    text = "; ".join(parts)
-    return f"Automated analysis: {text}. {INTENDED_USE}"
-
-
-_Numbered = list[tuple[int, Dataset, InstanceFinding]]
-
-
-def _numbered(evidence: Sequence[Dataset], findings: Sequence[InstanceFinding]) -> _Numbered:
-    by_uid = {finding.sop_instance_uid: finding for finding in findings}
-    return [
-        (number, ds, by_uid[value_of(ds, "SOPInstanceUID")])
-        for number, ds in enumerate(evidence, 1)
-        if value_of(ds, "SOPInstanceUID") in by_uid
-    ]
-
-
-def _answers(numbered: _Numbered, device: AlgorithmDevice) -> Iterable[str]:
-    """Say for each answer in which images it was given: "pneumonia present in image 1 (97.3 %)"."""
-    word = "probability" if device.calibrated else "certainty"
-    for finding, meaning in codes.ANSWERS.items():
-        given = [(n, f) for n, _, f in numbered if f.assessed and _answer(f) == finding]
-        if given:
-            images = _listed([f"{n} ({word} {percent(f.pneumonia)} %)" for n, f in given])
-            yield f"pneumonia {meaning.meaning.lower()} in {images}"
-
-
-def _answer(finding: InstanceFinding) -> str:
-    return finding.finding or "UNDETERMINED"
-
-
-def _unassessed(numbered: _Numbered) -> Iterable[str]:
-    """Say for each reason which images were not assessed."""
-    reasons = dict.fromkeys(f.reason or "MODEL_FAILURE" for _, _, f in numbered if not f.assessed)
-    for reason in reasons:
-        images = [
-            str(n)
-            for n, _, f in numbered
-            if not f.assessed and (f.reason or "MODEL_FAILURE") == reason
-        ]
-        yield f"{_listed(images)} not assessed, because {reason_sentence(reason)}"
-
-
-def _flags(numbered: _Numbered) -> Iterable[str]:
-    flags = dict.fromkeys(flag for _, _, f in numbered if f.assessed for flag in f.flags)
-    return [f"note that {codes.FLAG_SENTENCES.get(flag, flag)}" for flag in flags]
-
-
-def _listed(images: Sequence[str]) -> str:
-    if len(images) > _LISTED:
-        return f"{len(images)} images"
-    return f"image{'s' if len(images) > 1 else ''} {', '.join(images)}"
-
-
-def reason_sentence(reason: str) -> str:
-    """Say why an instance was not assessed; a reason without words is its own."""
-    return codes.NOT_ASSESSED_REASONS.get(reason, (reason, None))[0]
-
-
-def percent(probability: float | None, digits: int = 1) -> float:
-    """Return a probability in percent, rounded as a reader (1) or a program (2) wants it."""
-    return round(100 * float(probability or 0.0), digits)
 
 
 def _observer(device: AlgorithmDevice) -> Any:
@@ -270,7 +120,7 @@ def _assessed_group(
         "finding_sites": [sr.FindingSite(anatomic_location=codes.LUNG)],
         "measurements": _measurements(finding, device),
         "qualitative_evaluations": [
-            sr.QualitativeEvaluation(name=codes.PRESENCE, value=codes.ANSWERS[_answer(finding)])
+            sr.QualitativeEvaluation(name=codes.PRESENCE, value=codes.ANSWERS[answer_of(finding)])
         ],
     }
     region = _whole_field(ds)

@@ -22,17 +22,12 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import codes
-from dicom_node.content import (
-    AlgorithmDevice,
-    InstanceFinding,
-    content_tree,
-    derived_uid,
-    plain,
-    summary,
-)
+from dicom_node.content import content_tree, derived_uid, plain
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.entity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.identity import add_identity, keep_bytes, value_of
+from dicom_node.sentence import summary
 
 __all__ = [
     "TEMPLATE_VERSION",

@@ -1,0 +1,94 @@
+"""The sentence at the top of a report, as a radiologist would read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicom_node import codes
+from dicom_node.findings import AlgorithmDevice, InstanceFinding
+from dicom_node.identity import value_of
+
+INTENDED_USE: Final = (
+    "Intended for frontal (AP) chest radiographs of children aged 1 to 5 years; "
+    "not for primary diagnosis."
+)
+# More images than this are counted in the sentence, not listed.
+_LISTED = 6
+
+# Image number, instance, finding.
+Numbered = list[tuple[int, Dataset, InstanceFinding]]
+
+
+def numbered_findings(evidence: Sequence[Dataset], findings: Sequence[InstanceFinding]) -> Numbered:
+    """Pair findings with their instances, numbered by their place in the evidence, from 1."""
+    by_uid = {finding.sop_instance_uid: finding for finding in findings}
+    return [
+        (number, ds, by_uid[value_of(ds, "SOPInstanceUID")])
+        for number, ds in enumerate(evidence, 1)
+        if value_of(ds, "SOPInstanceUID") in by_uid
+    ]
+
+
+def summary(
+    evidence: Sequence[Dataset], findings: Sequence[InstanceFinding], device: AlgorithmDevice
+) -> str:
+    """Return the result as a radiologist would read it: one sentence, and the intended use."""
+    numbered = numbered_findings(evidence, findings)
+    parts = [
+        *_answers(numbered, device),
+        *_unassessed(numbered),
+        *_flags(numbered),
+    ] or ["no image could be assessed"]
+    text = "; ".join(parts)
+    return f"Automated analysis: {text}. {INTENDED_USE}"
+
+
+def _answers(numbered: Numbered, device: AlgorithmDevice) -> Iterable[str]:
+    """Say for each answer in which images it was given: "pneumonia present in image 1 (97.3 %)"."""
+    word = "probability" if device.calibrated else "certainty"
+    for finding, meaning in codes.ANSWERS.items():
+        given = [(n, f) for n, _, f in numbered if f.assessed and answer_of(f) == finding]
+        if given:
+            images = _listed([f"{n} ({word} {percent(f.pneumonia)} %)" for n, f in given])
+            yield f"pneumonia {meaning.meaning.lower()} in {images}"
+
+
+def answer_of(finding: InstanceFinding) -> str:
+    """Return the key of :data:`dicom_node.codes.ANSWERS` for an assessed finding."""
+    return finding.finding or "UNDETERMINED"
+
+
+def _unassessed(numbered: Numbered) -> Iterable[str]:
+    """Say for each reason which images were not assessed."""
+    reasons = dict.fromkeys(f.reason or "MODEL_FAILURE" for _, _, f in numbered if not f.assessed)
+    for reason in reasons:
+        images = [
+            str(n)
+            for n, _, f in numbered
+            if not f.assessed and (f.reason or "MODEL_FAILURE") == reason
+        ]
+        yield f"{_listed(images)} not assessed, because {reason_sentence(reason)}"
+
+
+def _flags(numbered: Numbered) -> Iterable[str]:
+    flags = dict.fromkeys(flag for _, _, f in numbered if f.assessed for flag in f.flags)
+    return [f"note that {codes.FLAG_SENTENCES.get(flag, flag)}" for flag in flags]
+
+
+def _listed(images: Sequence[str]) -> str:
+    if len(images) > _LISTED:
+        return f"{len(images)} images"
+    return f"image{'s' if len(images) > 1 else ''} {', '.join(images)}"
+
+
+def reason_sentence(reason: str) -> str:
+    """Say why an instance was not assessed; a reason without words is its own."""
+    return codes.NOT_ASSESSED_REASONS.get(reason, (reason, None))[0]
+
+
+def percent(probability: float | None, digits: int = 1) -> float:
+    """Return a probability in percent, rounded as a reader (1) or a program (2) wants it."""
+    return round(100 * float(probability or 0.0), digits)
