@@ -27,6 +27,10 @@ class PacsWorkerError(Exception):
         for name, value in fields.items():
             setattr(self, name, value)
 
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return self.message
+
 
 class InstanceError(PacsWorkerError):
     """An instance that cannot be assessed; never retried.
@@ -45,6 +49,8 @@ class InstanceError(PacsWorkerError):
         super().__init__(message, reason=reason, sop_instance_uid=sop_instance_uid)
         self.reason = reason
         self.sop_instance_uid = sop_instance_uid
+        # What the class is called with again when an error travels between processes.
+        self.args = (reason, message, sop_instance_uid)
 
 
 class UnsupportedInstance(InstanceError):
@@ -72,6 +78,7 @@ class PeerError(PacsWorkerError):
         super().__init__(message, peer=peer, status=status)
         self.peer = peer
         self.status = status
+        self.args = (message, peer, status)
 
 
 class ReportRefused(PacsWorkerError):
@@ -91,6 +98,7 @@ class ReportRefused(PacsWorkerError):
         super().__init__(message, peer=peer, status=status)
         self.peer = peer
         self.status = status
+        self.args = (message, peer, status)
 
 
 class ConfigurationError(PacsWorkerError):
@@ -107,3 +115,4 @@ class ConfigurationError(PacsWorkerError):
     def __init__(self, setting: str, message: str) -> None:
         super().__init__(f"{setting}: {' '.join(message.split())}", setting=setting)
         self.setting = setting
+        self.args = (setting, message)

@@ -1,3 +1,7 @@
+import pickle
+
+import pytest
+
 from dicom_node.errors import (
     ConfigurationError,
     InvalidInstance,
@@ -29,3 +33,22 @@ def test_a_configuration_error_is_one_line_that_names_the_setting():
 
 def test_other_fields_become_attributes():
     assert PacsWorkerError("x", study="1.2").study == "1.2"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnsupportedInstance("TOO_LARGE", "The image is too large.", "1.2.3"),
+        InvalidInstance("UNDECODABLE", "No."),
+        PeerError("Not now.", "PACS@host:104", 0xA700),
+        ReportRefused("Never.", "PACS@host:104", 0xC000),
+        ConfigurationError("CXR_PORT", "must be a number"),
+        PacsWorkerError("x", study="1.2"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_survives_the_way_to_another_process(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
