@@ -74,18 +74,19 @@ def _start_role(stopped: threading.Event) -> Any:
 def _stop_event() -> threading.Event:
     """Give the event that SIGINT and SIGTERM set.
 
-    A thread waits for them. A handler would run between two instructions of the main thread, and
-    wait for ever for the event's lock when the main thread holds it just then.
+    A thread sets it. The handler runs between two instructions of the main thread, and would wait
+    for ever for the event's lock when the main thread holds it just then.
     """
     stopped = threading.Event()
-    numbers = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # threads started later inherit this
+    told, tell = os.pipe()
 
     def wait() -> None:
-        signal.sigwait(numbers)
+        os.read(told, 1)
         stopped.set()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os.write(tell, b"."))
     return stopped
 
 
