@@ -168,11 +168,12 @@ def _gate(figures: Mapping[str, Any] | None) -> list[str]:
         "| images | stopped |",
         "|---|---|",
         *(
-            f"| {name.replace('_', ' ')}{' (kind never fitted)' if name in never else ''} |"
+            f"| {name.replace('_', ' ')}{' (never fitted)' if name in never else ''} |"
             f" {share:.1%} |"
             for name, share in kinds
         ),
         "",
-        "All but the adults are made up, so real photographs and other body parts may fare worse.",
+        "All but the adults are made up, so real photographs and other body parts may fare worse;",
+        "public collections of adults may share sources, so other adults may fare worse too.",
         "",
     ]

@@ -47,7 +47,7 @@ def fit_pixel_gate(
     adults
         Chest images outside the intended population, shape (N, size, size), or None.
     other_adults
-        The like from another source, to measure only.
+        The like from a second collection, to measure only.
     seed
         Of every draw.
     """
@@ -66,8 +66,8 @@ def fit_pixel_gate(
     gate = fit_gate(both(children), extract(setting), misfits)
     figures = _measure(gate, extract, measuring, misfits, seed)
     if other_adults is not None:
-        figures["stopped"]["adults of another source"] = _stopped(gate, extract(other_adults))
-        figures["never_fitted"].append("adults of another source")
+        figures["stopped"]["adults of a second collection"] = _stopped(gate, extract(other_adults))
+        figures["never_fitted"].append("adults of a second collection")
     return gate, figures
 
 
@@ -122,7 +122,9 @@ def _measure(
     """Return the share of children that pass, and of each kind of misfit that is stopped."""
     stopped = {}
     if OUTSIDE_POPULATION in misfits:
-        stopped["adults"] = _stopped(gate, misfits[OUTSIDE_POPULATION][1])
+        stopped["adults (they also placed the threshold)"] = _stopped(
+            gate, misfits[OUTSIDE_POPULATION][1]
+        )
     known = {name: m for makers in negatives.MAKERS.values() for name, m in makers.items()}
     for name, maker in {**known, **negatives.HELD_OUT}.items():
         stopped[name] = _stopped(gate, extract(negatives.make(maker, children, MEASURED, seed + 7)))

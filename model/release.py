@@ -49,8 +49,8 @@ class Trained:
     spec
         The preprocessing.
     adults, other_adults
-        Folders of chest images outside the intended population: to fit the gate, and from another
-        source to measure it.
+        Folders of chest images outside the intended population: to fit the gate, and a second
+        collection to measure it.
     command
         The command line, for the card.
     seconds
