@@ -1,7 +1,7 @@
 """How large a compressed frame says it is, before a decoder believes it.
 
 A few kilobytes can claim to be gigapixels, whatever Rows and Columns say; a decoder would allocate
-what the code stream claims.
+what the code stream claims, and some never return from a stream that tells no size.
 
 References
 ----------
@@ -14,6 +14,8 @@ import struct
 
 _SOI = b"\xff\xd8"
 _SOC_SIZ = b"\xff\x4f\xff\x51"
+# A JP2 file instead of a bare code stream: not allowed (PS3.5 A.4.4), and met.
+_JP2 = b"\x00\x00\x00\x0cjP  "
 # Start of frame, JPEG's SOF0 to SOF15 without DHT, JPG and DAC, and JPEG-LS's SOF55.
 _FRAME_MARKERS = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {0xF7}
 # Markers without a length: TEM, RST0 to RST7, SOI.
@@ -31,6 +33,8 @@ def claimed_size(frame: bytes) -> tuple[int, int] | None:
     try:
         if frame.startswith(_SOC_SIZ):
             return _jpeg2000_size(frame)
+        if frame.startswith(_JP2) and _SOC_SIZ in frame:
+            return _jpeg2000_size(frame[frame.index(_SOC_SIZ) :])
         if frame.startswith(_SOI):
             return _jpeg_size(frame)
     except (struct.error, IndexError):

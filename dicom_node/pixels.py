@@ -145,9 +145,9 @@ def _decode(ds: Dataset, syntax: str) -> tuple[npt.NDArray[Any], str]:
 
 
 def _check_code_stream(ds: Dataset) -> None:
-    """Refuse a code stream that claims another size than the dataset, before it is decoded."""
+    """Refuse a code stream that claims another size than the dataset, or none, undecoded."""
     size = claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1))
-    if size is not None and size != (ds.Rows, ds.Columns):
+    if size != (ds.Rows, ds.Columns):
         raise ValueError("the code stream and the dataset differ in size")
 
 

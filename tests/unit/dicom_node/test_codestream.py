@@ -47,6 +47,20 @@ def test_what_tells_no_size_is_none(frame):
     assert claimed_size(jpeg(3, 2)[:20]) is None
 
 
+def test_the_size_inside_a_jp2_file_is_found():
+    assert claimed_size(b"\0\0\0\x0cjP  \r\n\x87\n" + HTJ2K_RAMP) == (8, 8)
+
+
+def test_a_jpeg_that_tells_no_size_is_not_given_to_a_decoder_that_would_never_return(monkeypatch):
+    ds = image(np.zeros((30, 20), np.uint8))
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.50"
+    broken = jpeg(30, 20).replace(b"\xff\xe0", b"\x4a\xe0", 1)
+    ds.PixelData = encapsulate([broken])
+    monkeypatch.setattr("dicom_node.pixels._decode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InvalidInstance):
+        to_pixels(ds)
+
+
 def test_a_code_stream_that_claims_gigapixels_is_not_decoded(monkeypatch):
     bomb = HTJ2K_RAMP[:8] + struct.pack(">2I", 60000, 60000) + HTJ2K_RAMP[16:]
     ds = image()
