@@ -74,8 +74,12 @@ def _start_role(stopped: threading.Event) -> Any:
 def _stop_event() -> threading.Event:
     """Give the event that SIGINT and SIGTERM set.
 
-    A thread sets it. The handler runs between two instructions of the main thread, and would wait
-    for ever for the event's lock when the main thread holds it just then.
+    A thread sets it, told by the interpreter's wake-up pipe. A handler would run in the main thread
+    alone: not at all while that waits for the event, if the signal came just before the wait.
+
+    References
+    ----------
+    Python, ``signal.set_wakeup_fd``
     """
     stopped = threading.Event()
     told, tell = os.pipe()
@@ -85,8 +89,10 @@ def _stop_event() -> threading.Event:
         stopped.set()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os.write(tell, b"."))
+        signal.signal(number, lambda *_: None)
     return stopped
 
 
