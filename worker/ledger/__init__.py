@@ -1,0 +1,68 @@
+"""All SQL of the application. Each function takes a Session and leaves the commit to its caller.
+
+The rules that keep one study one story:
+
+- A row and the work it owes (`jobs`) are committed together.
+- Work is claimed before it is done: the lease hides it from others until it expires, and the token
+  that grows with each claim refuses the late write of a worker that lost its lease.
+- Whatever changes a study takes its row first (``FOR UPDATE``), so that a late image and a report
+  under way are ordered: either the report saw the image or it is made again.
+"""
+
+from worker.ledger.deliveries import (
+    delivery_of,
+    save_delivered,
+    save_failed_delivery,
+    withdraw_superseded,
+)
+from worker.ledger.findings import (
+    NewFinding,
+    claimed_instances,
+    model_row,
+    ready_studies,
+    save_finding,
+)
+from worker.ledger.jobs import (
+    Claim,
+    LeaseLost,
+    bury,
+    claim,
+    dead_letters,
+    depth,
+    due_bells,
+    extend,
+    owe,
+    put_back,
+)
+from worker.ledger.reception import close_association, record
+from worker.ledger.reports import NewReport, Story, save_report, story
+from worker.ledger.requeue import requeue
+
+__all__ = [
+    "Claim",
+    "LeaseLost",
+    "NewFinding",
+    "NewReport",
+    "Story",
+    "bury",
+    "claim",
+    "claimed_instances",
+    "close_association",
+    "dead_letters",
+    "delivery_of",
+    "depth",
+    "due_bells",
+    "extend",
+    "model_row",
+    "owe",
+    "put_back",
+    "ready_studies",
+    "record",
+    "requeue",
+    "save_delivered",
+    "save_failed_delivery",
+    "save_finding",
+    "save_report",
+    "story",
+    "withdraw_superseded",
+]

@@ -1,0 +1,85 @@
+"""Findings: what a model says of instances, entered as their classification is struck off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from worker.ledger.jobs import Claim, claimable, insert, settle
+from worker.states import JobKind
+from worker.tables import FindingRow, Instance, Job, Model
+
+
+@dataclass(frozen=True, slots=True)
+class NewFinding:
+    """An answer about one instance, or the reason why there is none."""
+
+    assessed: bool
+    reason: str | None = None
+    finding: str | None = None
+    pneumonia: float | None = None
+    bacterial: float | None = None
+    viral: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+def claimed_instances(session: Session, claims: Sequence[Claim]) -> dict[int, Instance]:
+    """Fetch the instances of classification claims, by their id."""
+    ids = [claim_.subject_id for claim_ in claims]
+    return {i.id: i for i in session.scalars(select(Instance).where(Instance.id.in_(ids)))}
+
+
+def model_row(
+    session: Session,
+    *,
+    name: str,
+    version: str,
+    digest: str,
+    details: dict[str, Any],
+    now: datetime,
+) -> int:
+    """Give the id of the model's row, made on its first use."""
+    session.execute(
+        insert(session, Model)
+        .values(name=name, version=version, digest=digest, details=details, first_used_at=now)
+        .on_conflict_do_nothing(index_elements=["digest"])
+    )
+    return session.scalars(select(Model.id).where(Model.digest == digest)).one()
+
+
+def save_finding(
+    session: Session, claim_: Claim, model_id: int, new: NewFinding, now: datetime
+) -> None:
+    """Save one instance's finding and strike its classification off.
+
+    Raises
+    ------
+    LeaseLost
+        When another worker has taken the instance over.
+    """
+    settle(session, claim_)
+    values = {
+        "assessed": new.assessed, "reason": new.reason, "finding": new.finding,
+        "pneumonia": new.pneumonia, "bacterial": new.bacterial, "viral": new.viral,
+        "flags": list(new.flags), "created_at": now,
+    }  # fmt: skip
+    statement = insert(session, FindingRow).values(
+        instance_id=claim_.subject_id, model_id=model_id, **values
+    )
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["instance_id", "model_id"], set_=values)
+    )
+
+
+def ready_studies(
+    session: Session, study_ids: Iterable[int], now: datetime, silence: timedelta
+) -> bool:
+    """Tell whether any of these studies may be reported now."""
+    where = claimable(JobKind.REPORT, now, silence)
+    found = select(Job.id).where(*where, Job.study_id.in_(set(study_ids))).limit(1)
+    return session.scalar(found) is not None

@@ -1,0 +1,63 @@
+"""Requeue: owing a study again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from worker.ledger.jobs import move, owe
+from worker.states import DeliveryState, JobKind, JobState, StudyEvent
+from worker.tables import Delivery, Instance, Job, Report, Study
+
+
+def requeue(session: Session, study_instance_uid: str, now: datetime) -> int | None:
+    """Owe a study again.
+
+    What was given up is tried again. When nothing was, everything is done anew: classification,
+    report and, where the report does not change, its delivery.
+
+    Returns
+    -------
+    int or None
+        How many jobs are owed now; None when no such study is known.
+    """
+    study = session.scalar(
+        select(Study).where(Study.study_instance_uid == study_instance_uid).with_for_update()
+    )
+    if study is None:
+        return None
+    dead = session.scalars(
+        select(Job).where(Job.study_id == study.id, Job.state == JobState.DEAD)
+    ).all()
+    count = _revive(session, dead, now) if dead else _start_over(session, study, now)
+    undelivered = dead and all(job.kind == JobKind.DELIVER for job in dead)
+    move(study, StudyEvent.DELIVERY_OWED if undelivered else StudyEvent.REQUEUED)
+    return count
+
+
+def _revive(session: Session, dead: Sequence[Job], now: datetime) -> int:
+    for job in dead:
+        job.state, job.due_at, job.attempts = JobState.DUE, now, 0
+        job.token += 1
+        if job.kind == JobKind.DELIVER:
+            session.get_one(Delivery, job.subject_id).state = DeliveryState.PENDING
+    return len(dead)
+
+
+def _start_over(session: Session, study: Study, now: datetime) -> int:
+    ids = session.scalars(select(Instance.id).where(Instance.study_id == study.id)).all()
+    for instance_id in ids:
+        owe(session, JobKind.CLASSIFY, instance_id, study.id, now)
+    owe(session, JobKind.REPORT, study.id, study.id, now)
+    newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
+    # Owed again by save_report() when the report turns out the same, superseded when it does not.
+    session.execute(
+        update(Delivery)
+        .where(Delivery.report_id == newest)
+        .values(state=DeliveryState.PENDING)
+        .execution_options(synchronize_session=False)
+    )
+    return len(ids) + 1
