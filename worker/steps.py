@@ -332,7 +332,8 @@ def write_report(archive: Archive, story: Story) -> NewReport:
         sop_instance_uid=uid,
         series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
         revision=revision,
-        content_datetime=max(row.created_at for _, row in story.findings),
+        # Without a time zone in the study, times in it are local: so is this one.
+        content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
         predecessor=None if last is None else _read(archive, last.path),
     )
     stored = archive.write(study.study_instance_uid, uid, _encode(ds))
