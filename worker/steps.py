@@ -19,16 +19,15 @@ from dicom_node.peer import Peer
 from dicom_node.status import describe
 from worker import ledger
 from worker.database import SessionFactory
-from worker.ledger import Claim, LeaseLost, NewFinding, NewReport, Story
+from worker.ledger import Claim, LeaseLost, NewFinding
+from worker.reporting import read_instance, write_report
 from worker.settings import Settings
 from worker.states import JobKind
-from worker.tables import FindingRow, Instance, Model
+from worker.tables import Instance
 
 if TYPE_CHECKING:
     import numpy as np
-    from pydicom import Dataset
 
-    from dicom_node.report import AlgorithmDevice, InstanceFinding
     from model.fitness import Population
     from model.predict import ModelInfo, Prediction
 
@@ -181,18 +180,11 @@ def _prepare(
     from dicom_node.pixels import to_pixels
     from model.fitness import HeaderFacts, check_header
 
-    ds = _read(desk.archive, instance.path)
+    ds = read_instance(desk.archive, instance.path)
     verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
     if verdict.reason is not None:
         raise InvalidInstance(verdict.reason, "refused by its header", instance.sop_instance_uid)
     return classifier.prepare(to_pixels(ds)), verdict.flags
-
-
-def _read(archive: Archive, path: str, *, pixels: bool = True) -> Dataset:
-    from pydicom import dcmread
-
-    with archive.open(path) as file:
-        return dcmread(file, stop_before_pixels=not pixels)
 
 
 def _predict(
@@ -302,113 +294,6 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
         ledger.save_report(session, claim, new, destinations, desk.clock())
     for destination in destinations:
         announce(Bell(JobKind.DELIVER, destination))
-
-
-def write_report(archive: Archive, story: Story) -> NewReport:
-    """Build the report of a study and write it to the archive.
-
-    Everything in it follows from the ledger, so that a retry writes the same bytes.
-    """
-    from dicom_node import report as sr
-
-    study, model, last = story.study, story.model, story.last_report
-    evidence = [_read(archive, instance.path, pixels=False) for instance, _ in story.findings]
-    _require_one_patient(evidence)
-    if last is not None and last.sop_instance_uid == _story_uid(story, last.revision):
-        return NewReport(
-            last.sop_instance_uid,
-            last.sop_class_uid,
-            last.path,
-            last.sha256,
-            last.revision,
-            last.model_id,
-        )
-    revision = 1 if last is None else last.revision + 1
-    uid = _story_uid(story, revision)
-    ds = sr.build_report(
-        evidence,
-        [_instance_finding(instance, row) for instance, row in story.findings],
-        _device(model),
-        sop_instance_uid=uid,
-        series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
-        revision=revision,
-        # Without a time zone in the study, times in it are local: so is this one.
-        content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
-        predecessor=None if last is None else _read(archive, last.path),
-    )
-    stored = archive.write(study.study_instance_uid, uid, _encode(ds))
-    return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
-
-
-def _story_uid(story: Story, revision: int) -> str:
-    """Name the report that tells this story: with other answers it is another report.
-
-    Probabilities are rounded, as they depend a little on which batch an instance was in.
-    """
-    from dicom_node import report as sr
-
-    told = [f"{i.sop_instance_uid} {_answer_of(row)}" for i, row in story.findings]
-    return sr.report_uid(
-        story.study.study_instance_uid, [*told, f"revision {revision}"], story.model.digest
-    )
-
-
-def _answer_of(row: FindingRow) -> str:
-    values = ("" if p is None else f"{p:.3f}" for p in (row.pneumonia, row.bacterial, row.viral))
-    return " ".join([row.reason or row.finding or "", *values, *sorted(row.flags)])
-
-
-def _require_one_patient(evidence: Sequence[Dataset]) -> None:
-    """Refuse a study whose instances name different patients: a report would be about one of them.
-
-    Raises
-    ------
-    InvalidInstance
-        For a person to sort out.
-    """
-    patients = {str(ds.get("PatientID") or "").strip() for ds in evidence}
-    if len(patients) > 1:
-        raise InvalidInstance(
-            "MIXED_PATIENTS", f"the {len(evidence)} instances name {len(patients)} patients"
-        )
-
-
-def _encode(ds: Dataset) -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
-    from dicom_node.report import InstanceFinding
-
-    return InstanceFinding(
-        sop_instance_uid=instance.sop_instance_uid,
-        assessed=row.assessed,
-        reason=row.reason,
-        finding=row.finding,
-        pneumonia=row.pneumonia,
-        bacterial=row.bacterial,
-        viral=row.viral,
-        flags=tuple(row.flags),
-    )
-
-
-def _device(model: Model) -> AlgorithmDevice:
-    from dicom_node.report import AlgorithmDevice
-
-    details = model.details
-    return AlgorithmDevice(
-        name=model.name,
-        version=model.version,
-        digest=model.digest,
-        threshold=details["threshold"],
-        undetermined=tuple(details["undetermined"]),
-        temperature=details["temperature"],
-        calibrated=details["calibrated"],
-    )
 
 
 def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:

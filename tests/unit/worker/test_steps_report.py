@@ -12,7 +12,7 @@ from dicom_node.errors import PeerError
 from model.predict import Prediction
 from tests.fakes import FakeClassifier, model_info, new_uid
 from tests.ward import Killed, Ward, chest, words
-from worker import steps
+from worker import reporting, steps
 from worker.states import JobKind
 from worker.steps import Bell
 
@@ -93,10 +93,10 @@ def test_a_report_of_instances_without_type_2_attributes_is_made(ward: Ward) -> 
 
 def test_the_same_story_gives_the_same_bytes(ward: Ward) -> None:
     study = ready(ward, 2)
-    first = steps.write_report(ward.archive, ward.story(study))
+    first = reporting.write_report(ward.archive, ward.story(study))
     data = ward.archive.read(first.path)
     ward.clock.forward(3600)
-    assert steps.write_report(ward.archive, ward.story(study)) == first
+    assert reporting.write_report(ward.archive, ward.story(study)) == first
     assert ward.archive.read(first.path) == data
 
 

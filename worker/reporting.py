@@ -1,0 +1,133 @@
+"""From the ledger's story of a study to the bytes of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dicom_node.archive import Archive
+from dicom_node.errors import InvalidInstance
+from worker.ledger import NewReport, Story
+from worker.tables import FindingRow, Instance, Model
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from dicom_node.report import AlgorithmDevice, InstanceFinding
+
+
+def read_instance(archive: Archive, path: str, *, pixels: bool = True) -> Dataset:
+    """Read a stored instance, or all of it but its pixels."""
+    from pydicom import dcmread
+
+    with archive.open(path) as file:
+        return dcmread(file, stop_before_pixels=not pixels)
+
+
+def write_report(archive: Archive, story: Story) -> NewReport:
+    """Build the report of a study and write it to the archive.
+
+    Everything in it follows from the ledger, so that a retry writes the same bytes.
+    """
+    from dicom_node import report as sr
+
+    study, model, last = story.study, story.model, story.last_report
+    evidence = [
+        read_instance(archive, instance.path, pixels=False) for instance, _ in story.findings
+    ]
+    _require_one_patient(evidence)
+    if last is not None and last.sop_instance_uid == _story_uid(story, last.revision):
+        return NewReport(
+            last.sop_instance_uid,
+            last.sop_class_uid,
+            last.path,
+            last.sha256,
+            last.revision,
+            last.model_id,
+        )
+    revision = 1 if last is None else last.revision + 1
+    uid = _story_uid(story, revision)
+    ds = sr.build_report(
+        evidence,
+        [_instance_finding(instance, row) for instance, row in story.findings],
+        _device(model),
+        sop_instance_uid=uid,
+        series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
+        revision=revision,
+        # Without a time zone in the study, times in it are local: so is this one.
+        content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
+        predecessor=None if last is None else read_instance(archive, last.path),
+    )
+    stored = archive.write(study.study_instance_uid, uid, _encode(ds))
+    return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
+
+
+def _story_uid(story: Story, revision: int) -> str:
+    """Name the report that tells this story: with other answers it is another report.
+
+    Probabilities are rounded, as they depend a little on which batch an instance was in.
+    """
+    from dicom_node import report as sr
+
+    told = [f"{i.sop_instance_uid} {_answer_of(row)}" for i, row in story.findings]
+    return sr.report_uid(
+        story.study.study_instance_uid, [*told, f"revision {revision}"], story.model.digest
+    )
+
+
+def _answer_of(row: FindingRow) -> str:
+    values = ("" if p is None else f"{p:.3f}" for p in (row.pneumonia, row.bacterial, row.viral))
+    return " ".join([row.reason or row.finding or "", *values, *sorted(row.flags)])
+
+
+def _require_one_patient(evidence: Sequence[Dataset]) -> None:
+    """Refuse a study whose instances name different patients: a report would be about one of them.
+
+    Raises
+    ------
+    InvalidInstance
+        For a person to sort out.
+    """
+    patients = {str(ds.get("PatientID") or "").strip() for ds in evidence}
+    if len(patients) > 1:
+        raise InvalidInstance(
+            "MIXED_PATIENTS", f"the {len(evidence)} instances name {len(patients)} patients"
+        )
+
+
+def _encode(ds: Dataset) -> bytes:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
+    from dicom_node.report import InstanceFinding
+
+    return InstanceFinding(
+        sop_instance_uid=instance.sop_instance_uid,
+        assessed=row.assessed,
+        reason=row.reason,
+        finding=row.finding,
+        pneumonia=row.pneumonia,
+        bacterial=row.bacterial,
+        viral=row.viral,
+        flags=tuple(row.flags),
+    )
+
+
+def _device(model: Model) -> AlgorithmDevice:
+    from dicom_node.report import AlgorithmDevice
+
+    details = model.details
+    return AlgorithmDevice(
+        name=model.name,
+        version=model.version,
+        digest=model.digest,
+        threshold=details["threshold"],
+        undetermined=tuple(details["undetermined"]),
+        temperature=details["temperature"],
+        calibrated=details["calibrated"],
+    )
