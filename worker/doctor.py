@@ -81,7 +81,9 @@ def _broker(settings: Settings) -> Check:
     with Connection(settings.broker_url, transport_options=limits if redis else {}) as connection:
         shown = connection.as_uri()
         try:
-            connection.ensure_connection(max_retries=1, timeout=BROKER_TIMEOUT_S)
+            connection.ensure_connection(
+                max_retries=1, interval_start=0.2, timeout=BROKER_TIMEOUT_S
+            )
             connection.default_channel.queue_declare("gpu", passive=False)
         except (OperationalError, OSError) as error:
             started = " (`cxr-worker up` starts it)" if settings.embedded_broker else ""

@@ -27,6 +27,15 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
+# The last four keep a message to a broker that is away from being tried for seconds.
+REDIS_OPTIONS = {
+    "socket_connect_timeout": 2,
+    "socket_timeout": 10,
+    "max_retries": 1,
+    "interval_start": 0.1,
+    "interval_step": 0.1,
+    "interval_max": 0.5,
+}
 QUEUES = {JobKind.CLASSIFY: "gpu", JobKind.REPORT: "io", JobKind.DELIVER: "io"}
 
 
@@ -37,9 +46,7 @@ def _configuration() -> dict[str, Any]:
         "broker_url": settings.broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_transport_options": {"socket_connect_timeout": 2, "socket_timeout": 10}
-        if redis
-        else {},
+        "broker_transport_options": REDIS_OPTIONS if redis else {},
         "task_ignore_result": True,
         "task_default_queue": "io",
         "task_time_limit": settings.step_limit_s,
