@@ -12,9 +12,3 @@ from tests.ledgers import Desk
 def desk(sessions: sessionmaker[Session]) -> Desk:
     """A ledger on each kind of database."""
     return Desk(sessions)
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait between the tries for a broker that is away."""
-    monkeypatch.setattr("redis.retry.sleep", lambda _: None)
