@@ -144,7 +144,8 @@ class Classifier:
         self.spec = Preprocessing.from_dict(description["preprocessing"])
         self.point = OperatingPoint(**description["operating_point"])
         self.gate = PixelGate.from_artifact(description["gate"], released.arrays)
-        self._forward = _compile(description["architecture"], released, self.spec.size, device)
+        self.network, place = _build(description["architecture"], released, device)
+        self._forward = forward_graph(self.network, self.spec.size, place)
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto") -> Classifier:
@@ -219,8 +220,8 @@ def _chunks(count: int) -> list[tuple[int, int]]:
     return [(start, min(step, count - start)) for start in range(0, count, step)]
 
 
-def _compile(architecture: str, released: artifact.Artifact, size: int, device: str) -> Forward:
-    """Build the network on its device."""
+def _build(architecture: str, released: artifact.Artifact, device: str) -> tuple[Any, str]:
+    """Build the network; return it and the device it is on."""
     with without_greeting():
         import keras
         import tensorflow as tf
@@ -234,7 +235,7 @@ def _compile(architecture: str, released: artifact.Artifact, size: int, device: 
             raise ConfigurationError(
                 "CXR_MODEL", f"the network cannot be built by Keras {keras.__version__}: {error}"
             ) from error
-    return forward_graph(network, size, place)
+    return network, place
 
 
 def forward_graph(network: Any, size: int, place: str = "/CPU:0") -> Forward:
