@@ -51,7 +51,8 @@ def archive() -> Archive:
 def desk() -> Desk:
     """Gather what the steps work with, over a database whose schema is the one they know."""
     require_schema(engine())
-    return Desk(build_sessions(engine()), archive(), settings())
+    # Reports may use the reserve: it is kept for them when the node takes no more images.
+    return Desk(build_sessions(engine()), Archive(settings().archive_root), settings())
 
 
 def reading_sessions() -> sessionmaker[Session]:

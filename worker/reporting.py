@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from dicom_node.archive import Archive
 from dicom_node.errors import InvalidInstance
@@ -16,18 +16,44 @@ if TYPE_CHECKING:
     from dicom_node.report import AlgorithmDevice, InstanceFinding
 
 
+class ArchiveAway(Exception):
+    """The archive is not there, full or read-only just now: a matter of waiting."""
+
+
 def read_instance(archive: Archive, path: str, *, pixels: bool = True) -> Dataset:
-    """Read a stored instance, or all of it but its pixels."""
+    """Read a stored instance, or all of it but its pixels.
+
+    Raises
+    ------
+    ArchiveAway
+        When it cannot be had now.
+    FileNotFoundError
+        When it is gone from its folder.
+    """
     from pydicom import dcmread
 
-    with archive.open(path) as file:
+    with _open(archive, path) as file:
         return dcmread(file, stop_before_pixels=not pixels)
+
+
+def _open(archive: Archive, path: str) -> BinaryIO:
+    try:
+        return archive.open(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and archive.absolute(path).parent.is_dir():
+            raise
+        raise ArchiveAway(error.strerror or type(error).__name__) from error
 
 
 def write_report(archive: Archive, story: Story) -> NewReport:
     """Build the report of a study and write it to the archive.
 
     Everything in it follows from the ledger, so that a retry writes the same bytes.
+
+    Raises
+    ------
+    ArchiveAway
+        When the archive cannot be read, or takes nothing now.
     """
     from dicom_node import report as sr
 
@@ -58,7 +84,10 @@ def write_report(archive: Archive, story: Story) -> NewReport:
         content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
         predecessor=None if last is None else read_instance(archive, last.path),
     )
-    stored = archive.write(study.study_instance_uid, uid, _encode(ds))
+    try:
+        stored = archive.write(study.study_instance_uid, uid, _encode(ds))
+    except OSError as error:
+        raise ArchiveAway(error.strerror or type(error).__name__) from error
     return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
 
 

@@ -20,7 +20,7 @@ from dicom_node.status import describe
 from worker import ledger
 from worker.database import SessionFactory
 from worker.ledger import Claim, LeaseLost, NewFinding
-from worker.reporting import read_instance, write_report
+from worker.reporting import ArchiveAway, read_instance, write_report
 from worker.settings import Settings
 from worker.states import JobKind
 from worker.tables import Instance
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODEL_FAILURE = "MODEL_FAILURE"
+# How long to wait for an archive that is away.
+AWAY_S = 5
 CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
+
+
+class _Away(str):
+    """The error of a try that says nothing about the instance."""
 
 
 class Classifier(Protocol):
@@ -167,6 +173,9 @@ def _answers(
         except InstanceError as error:
             log.info("%s is not assessed: %s", instance.sop_instance_uid, error.reason)
             answers[instance.id] = NewFinding(assessed=False, reason=error.reason)
+        except ArchiveAway as error:
+            log.warning("%s cannot be read now: %s", instance.sop_instance_uid, error)
+            answers[instance.id] = _Away(error)
         except Exception as error:
             log.exception("%s could not be prepared", instance.sop_instance_uid)
             answers[instance.id] = type(error).__name__
@@ -227,7 +236,8 @@ def _save_findings(
         model_id = _model_id(session, info, now)
     for claim in claims:
         answer = answers[claim.subject_id]
-        if isinstance(answer, str) and claim.attempts >= desk.settings.max_attempts:
+        failed = isinstance(answer, str) and not isinstance(answer, _Away)
+        if failed and claim.attempts >= desk.settings.max_attempts:
             answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
         with desk.sessions() as session, session.begin():
             _save_answer(desk, session, claim, model_id, answer)
@@ -238,6 +248,9 @@ def _save_findings(
 def _save_answer(
     desk: Desk, session: Any, claim: Claim, model_id: int, answer: NewFinding | str
 ) -> None:
+    if isinstance(answer, _Away):
+        ledger.put_back(session, claim, desk.back_off(1, AWAY_S, AWAY_S), answer, counts=False)
+        return
     if isinstance(answer, str):
         ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), answer)
         return
@@ -274,6 +287,11 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
                 _report_one(desk, claim, announce)
         except LeaseLost:
             log.info("study %d changed while it was reported; it is reported anew", claim.study_id)
+        except ArchiveAway as error:
+            log.warning("study %d cannot be reported now: %s", claim.study_id, error)
+            due_at = desk.back_off(1, AWAY_S, AWAY_S)
+            with desk.sessions() as session, session.begin():
+                ledger.put_back(session, claim, due_at, str(error), counts=False)
         except Exception as error:
             log.exception("study %d could not be reported", claim.study_id)
             _try_report_later(desk, claim, error)
@@ -314,18 +332,21 @@ Deliver = Callable[[bytes, Peer, str, float], int]
 
 
 def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bell], None]) -> int:
-    """Deliver one owed report to a destination; return how many were claimed (0 or 1)."""
+    """Deliver one owed report to a destination; return how many were claimed (0 or 1).
+
+    The next is announced when this one has ended, as a destination gets one at a time.
+    """
     with desk.sessions() as session, session.begin():
         claims = ledger.claim(
             session, JobKind.DELIVER, 1, desk.clock(), desk.lease, destination=destination
         )
     for claim in claims:
-        announce(Bell(JobKind.DELIVER, destination))
         try:
             with _held(desk, claims):
                 _deliver_one(desk, claim, Peer.parse(destination), send)
         except LeaseLost:
             log.info("delivery %d is out of date or was taken over", claim.subject_id)
+        announce(Bell(JobKind.DELIVER, destination))
     return len(claims)
 
 
@@ -335,13 +356,13 @@ def _deliver_one(desk: Desk, claim: Claim, peer: Peer, send: Deliver) -> None:
         if ledger.withdraw_superseded(session, claim):
             return
         _, row = ledger.delivery_of(session, claim)
-    later: datetime | None = desk.back_off(
-        claim.attempts, settings.delivery_retry_s, settings.delivery_retry_max_s
-    )
     try:
         data = desk.archive.read(row.path)
         status = send(data, peer, settings.ae_title, settings.delivery_timeout_s)
     except (PeerError, ReportRefused, OSError) as error:
+        later: datetime | None = desk.back_off(
+            claim.attempts, settings.delivery_retry_s, settings.delivery_retry_max_s
+        )
         if isinstance(error, ReportRefused):
             later = None
         words = error.strerror or "" if isinstance(error, OSError) else str(error)

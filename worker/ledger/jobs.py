@@ -91,8 +91,22 @@ def claimable(
     if kind is JobKind.REPORT:
         where.append(_ready(now, silence))
     if destination is not None:
-        where.append(Job.destination == destination)
+        where += [Job.destination == destination, ~_busy(destination, now)]
     return where
+
+
+def _busy(destination: str, now: datetime) -> ColumnElement[bool]:
+    """Tell whether a delivery to a destination is on its way.
+
+    One at a time: a peer that hangs holds one worker then, and never all of them.
+    """
+    other = aliased(Job)
+    return exists().where(
+        other.kind == JobKind.DELIVER,
+        other.destination == destination,
+        other.state == JobState.LEASED,
+        other.due_at > now,
+    )
 
 
 def claim(
@@ -142,8 +156,9 @@ def due_bells(session: Session, now: datetime, silence: timedelta) -> list[tuple
     for kind in JobKind:
         where = claimable(kind, now, silence)
         if kind is JobKind.DELIVER:
-            found = session.scalars(select(Job.destination).where(*where).distinct())
-            bells += [(kind, destination) for destination in found]
+            found = session.scalars(select(Job.destination).where(*where).distinct()).all()
+            free = [each for each in found if not session.scalar(select(_busy(each, now)))]
+            bells += [(kind, destination) for destination in free]
         elif session.scalar(select(Job.id).where(*where).limit(1)) is not None:
             bells.append((kind, ""))
     return bells
@@ -162,9 +177,17 @@ def settle(session: Session, claim_: Claim) -> None:
         raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
 
 
-def put_back(session: Session, claim_: Claim, due_at: datetime, error: str) -> bool:
-    """Release work that failed, to be tried again at `due_at`; False when the lease was lost."""
-    return _rewrite(session, claim_, state=JobState.DUE, due_at=due_at, last_error=error)
+def put_back(
+    session: Session, claim_: Claim, due_at: datetime, error: str, *, counts: bool = True
+) -> bool:
+    """Release work that failed, to be tried again at `due_at`; False when the lease was lost.
+
+    A try that says nothing about the work itself does not count as one.
+    """
+    attempts = claim_.attempts if counts else claim_.attempts - 1
+    return _rewrite(
+        session, claim_, state=JobState.DUE, due_at=due_at, last_error=error, attempts=attempts
+    )
 
 
 def bury(session: Session, claim_: Claim, error: str) -> bool:

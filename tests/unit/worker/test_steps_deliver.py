@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import PeerError, ReportRefused
 from tests.ward import PACS, VIEWER, Ward, chest
+from worker import relay
 from worker.states import JobKind
 from worker.steps import Bell
 
@@ -51,13 +52,34 @@ def test_a_dead_destination_does_not_hold_up_another(ward: Ward) -> None:
     assert [ward.deliver(VIEWER) for _ in range(4)] == [1, 1, 1, 0]
 
 
-def test_the_next_delivery_is_announced_before_this_one_is_sent(ward: Ward) -> None:
+def test_the_next_delivery_is_announced_when_this_one_has_ended(ward: Ward) -> None:
     reported(ward)
     ward.bells.rung.clear()
     seen: list[list[Bell]] = []
     ward.send.during = lambda: seen.append(list(ward.bells.rung))
     ward.deliver(PACS)
-    assert seen == [[Bell(JobKind.DELIVER, PACS)]]
+    assert seen == [[]]
+    assert ward.bells.rung == [Bell(JobKind.DELIVER, PACS)]
+
+
+def test_a_destination_that_hangs_holds_one_worker_and_never_all(ward: Ward) -> None:
+    for _ in range(3):
+        reported(ward)
+    ward.clock.forward(1)
+    meanwhile: list[int] = []
+
+    def hang() -> None:
+        ward.send.during = lambda: None
+        meanwhile.extend(ward.deliver(each) for each in (PACS, VIEWER, PACS, VIEWER, VIEWER))
+        relay.announce_due(ward.desk, ward.bells, lambda _: 0)
+
+    ward.bells.rung.clear()
+    ward.send.during = hang
+    assert ward.deliver(PACS) == 1
+    assert meanwhile == [0, 1, 0, 1, 1]
+    assert ward.bells.rung == [Bell(JobKind.DELIVER, VIEWER)] * 3 + [Bell(JobKind.DELIVER, PACS)]
+    ward.work()
+    assert ward.states() == ["DELIVERED"] * 3
 
 
 def test_nothing_owed_to_a_destination_is_nothing_sent(ward: Ward) -> None:

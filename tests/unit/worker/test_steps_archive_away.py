@@ -1,0 +1,86 @@
+"""An archive that is away, full or read-only for a while: work waits, and nothing is given up."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from tests.ward import Ward
+from worker import composition
+
+LONG_S = 120
+
+
+@pytest.fixture
+def ward(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Ward:
+    return Ward(tmp_path, sqlite_sessions)
+
+
+def test_images_that_cannot_be_read_for_long_are_assessed_afterwards(ward: Ward) -> None:
+    ward.receive_study(2)
+    away = ward.archive.root.rename(ward.archive.root.with_name("away"))
+    ward.work(LONG_S)
+    assert ward.states() == ["RECEIVING"]
+    away.rename(ward.archive.root)
+    ward.work(60)
+    assert ward.states() == ["DELIVERED"]
+    assert [found["assessed"] for found in ward.records()[0]["instances"]] == [True, True]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_a_report_that_cannot_be_written_for_long_is_written_afterwards(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    ward.receive_study(2)
+    with monkeypatch.context() as full:
+        full.setattr(ward.archive, "write", fail)
+        ward.work(LONG_S)
+        assert [(job.kind, job.state) for job in ward.jobs()] == [("REPORT", "DUE")]
+    ward.work(60)
+    assert ward.states() == ["DELIVERED"]
+    assert len(ward.reports()) == 1
+
+
+def test_a_report_whose_evidence_cannot_be_read_for_long_is_written_afterwards(
+    ward: Ward,
+) -> None:
+    ward.receive_study()
+    ward.classify()
+    away = ward.archive.root.rename(ward.archive.root.with_name("away"))
+    ward.work(LONG_S)
+    away.rename(ward.archive.root)
+    ward.work(60)
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_an_image_that_is_gone_from_its_folder_is_a_dead_letter(ward: Ward) -> None:
+    ward.receive_study()
+    (file,) = ward.archive.root.glob("*/*.dcm")
+    file.unlink()
+    ward.work(LONG_S)
+    assert ward.states() == ["FAILED"]
+
+
+def test_reports_may_use_the_space_that_images_must_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_HOME", str(tmp_path))
+    monkeypatch.setattr(composition, "require_schema", lambda _: None)
+    caches = (composition.settings, composition.engine, composition.archive, composition.desk)
+    for cached in caches:
+        cached.cache_clear()
+    try:
+        assert composition.archive().reserve_bytes > 0
+        assert composition.desk().archive.reserve_bytes == 0
+    finally:
+        composition.engine().dispose()
+        for cached in caches:
+            cached.cache_clear()
