@@ -28,7 +28,8 @@ FOLDER_LABELS = {
     "viral": VIRAL,
     "virus": VIRAL,
 }
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".dcm", ".dicom"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+SUFFIXES = frozenset({".jpeg", ".jpg", ".png"}) | DICOM_SUFFIXES
 MINIMUM_VALIDATION = 50  # images; the public set's val/ has 16, which measures nothing
 
 # The public paediatric set says patient and kind in the file name.
@@ -211,7 +212,7 @@ def read_image(path: Path) -> FloatImage:
     OSError, ValueError, dicom_node.errors.InstanceError
         If the file cannot be read as an image.
     """
-    if path.suffix.lower() in (".dcm", ".dicom"):
+    if path.suffix.lower() in DICOM_SUFFIXES:
         return _read_dicom(path)
     with Image.open(path) as opened:
         deep = opened.mode.startswith("I")

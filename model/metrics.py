@@ -79,18 +79,47 @@ def confusion(truth: NDArray[np.bool_], positive: NDArray[np.bool_]) -> dict[str
     }
 
 
-def rates(counts: dict[str, int]) -> dict[str, float]:
-    """Return sensitivity, specificity, PPV, NPV and accuracy; NaN where nothing was counted."""
+def _parts(counts: dict[str, int]) -> dict[str, tuple[int, int]]:
     tp, fp = counts["true_positive"], counts["false_positive"]
     fn, tn = counts["false_negative"], counts["true_negative"]
-    parts = {
+    return {
         "sensitivity": (tp, tp + fn),
         "specificity": (tn, tn + fp),
         "ppv": (tp, tp + fp),
         "npv": (tn, tn + fn),
         "accuracy": (tp + tn, tp + fp + fn + tn),
     }
-    return {name: part / whole if whole else float("nan") for name, (part, whole) in parts.items()}
+
+
+def rates(counts: dict[str, int]) -> dict[str, float]:
+    """Return sensitivity, specificity, PPV, NPV and accuracy; NaN where nothing was counted."""
+    parts = _parts(counts).items()
+    return {name: part / whole if whole else float("nan") for name, (part, whole) in parts}
+
+
+def rate_intervals(counts: dict[str, int]) -> dict[str, list[float] | None]:
+    """Return the interval of each of `rates` as `<name>_interval`, None where nothing was counted.
+
+    The images count as independent: with several of one patient the truth is a little wider.
+    """
+    parts = _parts(counts).items()
+    return {
+        f"{name}_interval": wilson(part, whole) if whole else None for name, (part, whole) in parts
+    }
+
+
+def wilson(part: int, whole: int, z: float = 1.96) -> list[float]:
+    """Return the interval of a share, honest for small numbers and for 0 % and 100 % too.
+
+    References
+    ----------
+    Wilson, Journal of the American Statistical Association 22, 1927.
+    """
+    share, extra = part / whole, z**2 / whole
+    middle = share + extra / 2
+    half = z * (share * (1 - share) / whole + extra / (4 * whole)) ** 0.5
+    low, high = (middle - half) / (1 + extra), (middle + half) / (1 + extra)
+    return [max(0.0, min(low, share)), min(1.0, max(high, share))]  # rounding could cross the share
 
 
 def calibration_bins(

@@ -74,3 +74,14 @@ def test_a_finding_is_undetermined_inside_the_band_only():
     point = OperatingPoint(0.5, 0.4, 0.6, 0.95)
     found = [point.finding(p) for p in (0.39, 0.4, 0.5, 0.6, 1.0)]
     assert found == ["ABSENT", "UNDETERMINED", "UNDETERMINED", "PRESENT", "PRESENT"]
+
+
+def test_the_interval_of_a_share_is_honest_at_its_ends():
+    assert metrics.wilson(10, 10) == [pytest.approx(0.7225, abs=1e-3), 1.0]
+    assert metrics.wilson(0, 10) == [pytest.approx(0, abs=1e-9), pytest.approx(0.2775, abs=1e-3)]
+    assert metrics.wilson(50, 100) == pytest.approx([0.4038, 0.5962], abs=1e-3)
+
+
+def test_what_was_not_counted_has_no_interval():
+    counts = metrics.confusion(np.array([True]), np.array([True]))
+    assert metrics.rate_intervals(counts)["specificity_interval"] is None

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from dicom_node.errors import ConfigurationError
-from model import evaluate
 from model.calibration import softmax
 from model.data import read_image
 from model.metrics import auc
@@ -84,21 +83,6 @@ def test_reading_what_a_model_says_loads_no_tensorflow(interrupted_run):
     )
     checkout = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=checkout, check=False).returncode == 0
-
-
-def test_an_evaluation_is_a_page_and_numbers(interrupted_run, generated_set, tmp_path, capsys):
-    model = interrupted_run[0] / "artifact"
-    arguments = ["--model", str(model), "--data", str(generated_set), "--out", str(tmp_path)]
-    assert evaluate.main(arguments) == 0
-    assert (tmp_path / "report.json").is_file()
-    assert "Research use only" in (tmp_path / "report.md").read_text()
-
-
-def test_an_evaluation_of_nothing_is_one_line(interrupted_run, tmp_path, capsys):
-    model = interrupted_run[0] / "artifact"
-    arguments = ["--model", str(model), "--data", str(tmp_path / "no"), "--out", str(tmp_path)]
-    assert evaluate.main(arguments) == 2
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_released_model_answers_and_says_what_it_is(shipped):
