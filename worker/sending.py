@@ -53,7 +53,9 @@ def studies(
     """Group files by study: DICOM by its UID, pictures one a study, or all in one."""
     groups: dict[str, list[Path]] = {}
     for path in files:
-        if is_dicom(path):
+        if path.name.upper() == "DICOMDIR":  # an index of media, no instance (PS3.10 8.6)
+            skip(path)
+        elif is_dicom(path):
             groups.setdefault(_study_uid(path), []).append(path)
         elif path.suffix.lower() in PICTURES:
             groups.setdefault(wrapping.study_instance_uid or str(path), []).append(path)

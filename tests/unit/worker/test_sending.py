@@ -92,6 +92,13 @@ def test_what_is_no_image_is_reported(tmp_path: Path) -> None:
     assert names(skipped) == ["notes.txt"]
 
 
+def test_an_index_of_media_is_no_instance(tmp_path: Path) -> None:
+    index = write(tmp_path, "DICOMDIR", image("1.2.3"))
+    skipped: list[Path] = []
+    assert sending.studies([index], PLAIN, skipped.append) == []
+    assert skipped == [index]
+
+
 def test_dicom_is_recognised_by_its_content(tmp_path: Path) -> None:
     assert sending.is_dicom(write(tmp_path, "IM0001", image(new_uid())))
     assert not sending.is_dicom(write(tmp_path, "empty.dcm"))
