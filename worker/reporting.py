@@ -117,7 +117,12 @@ def _require_one_patient(evidence: Sequence[Dataset]) -> None:
     InvalidInstance
         For a person to sort out.
     """
-    patients = {str(ds.get("PatientID") or "").strip() for ds in evidence}
+    from dicom_node.identity import value_of
+
+    patients = {value_of(ds, "PatientID").strip() for ds in evidence}
+    if patients == {""}:  # an emergency, or a device that knows no better: there are the names
+        names = {value_of(ds, "PatientName").strip(" ^=").casefold() for ds in evidence}
+        patients = names - {""}
     if len(patients) > 1:
         raise InvalidInstance(
             "MIXED_PATIENTS", f"the {len(evidence)} instances name {len(patients)} patients"

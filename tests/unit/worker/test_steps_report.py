@@ -133,6 +133,25 @@ def test_a_study_of_two_patients_is_not_reported_but_shown_to_a_person(ward: War
     assert "BOB" not in job.last_error
 
 
+def test_without_patient_ids_two_names_are_two_patients(ward: Ward) -> None:
+    study = new_uid()
+    ward.receive(chest(study, PatientID="", PatientName="Doe^Alice"))
+    ward.receive(chest(study, PatientID=None, PatientName="Roe^Bob"))
+    ward.work(seconds=10)
+    assert ward.send.sent == []
+    (job,) = ward.jobs()
+    assert job.state == "DEAD"
+    assert "2 patients" in job.last_error
+
+
+def test_without_patient_ids_a_name_is_one_patient_however_it_is_padded(ward: Ward) -> None:
+    study = new_uid()
+    for name in ("Doe^Alice", "DOE^ALICE^^ ", ""):
+        ward.receive(chest(study, PatientID="", PatientName=name))
+    ward.work(seconds=10)
+    assert ward.states() == ["DELIVERED"]
+
+
 def test_another_study_is_reported_though_one_fails(ward: Ward) -> None:
     study = new_uid()
     ward.receive(chest(study, PatientID="A"))
