@@ -146,7 +146,8 @@ class Fitting:
                 self.out / "checkpoint" / stage, delete_checkpoint=False, double_checkpoint=True
             ),
             Validation(images, classes, self.labels),
-            keras.callbacks.TensorBoard(board, write_graph=False, update_freq=20),
+            # A number here would drop the scalars of epochs whose last batch it does not divide.
+            keras.callbacks.TensorBoard(board, write_graph=False, update_freq="epoch"),
             Pictures(board, next(iter(batches))[0]),
             Progress(self.out / "history.jsonl", stage, epochs, self.steps),
         ]
