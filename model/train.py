@@ -96,6 +96,7 @@ def run(
         print(f"left out: {path}: {reason}", file=sys.stderr)
 
     with without_greeting():  # TensorFlow, late: bad data is told in a second
+        from model.board import write_judgement
         from model.callbacks import seconds_trained
         from model.fit import Fitting
         from model.release import Trained, assemble
@@ -114,7 +115,9 @@ def run(
         command(training),
         seconds,
     )
-    return assemble(trained, out / "artifact")
+    artifact = assemble(trained, out / "artifact")
+    write_judgement(artifact, loaded[1], out / "tensorboard" / "validation")
+    return artifact
 
 
 def command(training: Training) -> str:

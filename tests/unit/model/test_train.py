@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,39 @@ def test_a_training_ends_as_an_artifact_that_answers(interrupted_run):
     assert len(answers) == 3
 
 
-def test_tensorboard_gets_scalars_and_pictures(interrupted_run):
-    out, _ = interrupted_run
-    assert list((out / "tensorboard").rglob("events*"))
+def written(folder: Path) -> list[str]:
+    """Return the names of what TensorBoard would show of a folder, one for each time written."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    files = [str(path) for path in folder.rglob("events*")]
+    events = (event for path in files for event in EventFileLoader(path).Load())
+    return [value.tag for event in events for value in event.summary.value]
+
+
+def test_tensorboard_gets_the_pictures_and_the_scalars_of_every_epoch(interrupted_run):
+    names = written(interrupted_run[0] / "tensorboard" / "all")
+    assert "augmented" in {name.split("/")[0] for name in names}
+    for scalar in ("epoch_loss", "epoch_auc", "epoch_learning_rate"):
+        assert names.count(scalar) >= 2
+
+
+def test_tensorboard_gets_the_curves_of_the_artifact_when_training_has_ended(interrupted_run):
+    names = set(written(interrupted_run[0] / "tensorboard" / "validation"))
+    assert {"validation/confusion", "validation/reliability", "validation/roc"} <= names
+
+
+def test_the_worst_mistakes_go_to_tensorboard_with_their_saliency(
+    interrupted_run, generated_set, tmp_path, monkeypatch
+):
+    from model.board import write_judgement
+    from model.gate import PixelGate
+
+    monkeypatch.setattr(PixelGate, "judge", lambda self, features: [None] * len(features))
+    examples = data.find_examples(generated_set)[20:28]
+    swapped = [replace(e, label="bacterial" if e.label == "normal" else "normal") for e in examples]
+    images = data.load(swapped, Preprocessing(size=32))
+    write_judgement(interrupted_run[0] / "artifact", images, tmp_path)
+    assert "validation/mistakes" in written(tmp_path)
 
 
 def test_a_released_artifact_is_fine_tuned_head_first(
