@@ -124,7 +124,7 @@ def _graph(network: Any, size: int) -> Maps:
 
     inputs = [network.get_layer(name).input for name in STAGES]
     logits = network.outputs[0]
-    whole = keras.Model(network.inputs, [*inputs, logits])
+    whole = keras.Model(network.inputs[0], [*inputs, logits])
 
     def smooth(gradient: Any) -> Any:
         # A stride of 2 passes most of its gradient to every other place; (1, 2, 1) / 4 evens it.

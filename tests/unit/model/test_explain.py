@@ -36,7 +36,7 @@ def patch_finder():
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.5  # so short a training would not move the averages
-    trained = keras.Model(network.inputs, network.outputs[0])
+    trained = keras.Model(network.inputs[0], network.outputs[0])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     trained.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
     images, classes, _ = patches(192, seed=2)
