@@ -23,7 +23,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/cxr-worker demo $(if $(IMAGES),--images $(IMAGES)) --out demo-out
+	@$(BIN)/cxr-worker demo $(if $(IMAGES),--images "$(IMAGES)") --out demo-out
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

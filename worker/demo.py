@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ MODALITY = "DEMOMODALITY"
 START_S = 180
 REPORT_S = 120
 STOP_S = 60
+MARK = ".cxr-worker-demo"
 
 # Real CR objects of the PyPI package pydicom-data, with what they show.
 SAMPLES = {
@@ -45,6 +47,7 @@ class DemoStudy:
     label: str
     paths: list[Path]
     study_instance_uid: str = ""
+    sources: dict[str, Path] = field(default_factory=dict)  # by SOP Instance UID
     refused: str = ""
     sent_at: float = 0.0
 
@@ -97,8 +100,7 @@ def run(images: Path | None, out: Path) -> bool:
     """Run the demo; leave reports and pictures in `out`; tell whether each study has a report."""
     console = Console(highlight=False, soft_wrap=True)
     studies = _studies(images)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    _make_room(out)
     home = Path(tempfile.mkdtemp(prefix="cxr-demo-"))
     pacs = PacsStandIn(out)
     try:
@@ -112,11 +114,28 @@ def run(images: Path | None, out: Path) -> bool:
     finally:
         shutil.rmtree(home, ignore_errors=True)
     _present(console, studies, records, pacs, out)
+    _list_sources(studies, out / "studies.csv")
     missing = [s for s in studies if s.study_instance_uid not in pacs.arrived]
-    console.print(f"reports, pictures and the log are in {out}/")
+    console.print(f"reports, pictures, the log and the list of files are in {out}/")
     if missing:
         console.print(f"[bold red]{len(missing)} of {len(studies)} studies have no report[/]")
     return not missing
+
+
+def _make_room(out: Path) -> None:
+    """Empty the folder of an earlier demo; one that holds anything else is left alone.
+
+    Raises
+    ------
+    ConfigurationError
+        When it holds anything else.
+    """
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).is_file():
+            raise ConfigurationError("--out", f"{out} is not empty and not of an earlier demo")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text("Made by `cxr-worker demo`, which empties this folder each time.\n")
 
 
 def _studies(images: Path | None) -> list[DemoStudy]:
@@ -184,7 +203,9 @@ def _send(study: DemoStudy, node: Peer) -> None:
 
     try:
         outgoing = list(sending.instances(study.paths, sending.Wrapping()))
-        study.study_instance_uid = _uid(outgoing[0])
+        for path, instance in zip(study.paths, outgoing, strict=True):
+            study.study_instance_uid, sop_instance_uid = _uids(instance)
+            study.sources[sop_instance_uid] = path
 
         def note(answer: Any) -> None:
             study.sent_at = time.monotonic()
@@ -196,11 +217,11 @@ def _send(study: DemoStudy, node: Peer) -> None:
         study.refused = str(error)
 
 
-def _uid(instance: Any) -> str:
+def _uids(instance: Any) -> tuple[str, str]:
     from pydicom import dcmread
 
     ds = dcmread(instance, stop_before_pixels=True) if isinstance(instance, Path) else instance
-    return str(ds.StudyInstanceUID)
+    return str(ds.get("StudyInstanceUID", "")), str(ds.get("SOPInstanceUID", ""))
 
 
 def _results(env: dict[str, str]) -> list[dict[str, Any]]:
@@ -210,6 +231,15 @@ def _results(env: dict[str, str]) -> list[dict[str, Any]]:
     )
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
+
+
+def _list_sources(studies: Sequence[DemoStudy], path: Path) -> None:
+    """Say which file each study came from; apart from the table, as names of files may identify."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["number", "study", "file"])
+        for number, study in enumerate(studies, 1):
+            writer.writerows([f"{number:03}", study.label, source] for source in study.paths)
 
 
 def _present(
@@ -238,7 +268,8 @@ def _present(
             table.add_row(study.label, study.refused or "not received", "", "", seconds)
             continue
         for index, instance in enumerate(record["instances"]):
-            draw(study.paths[index], instance, out / f"{number:03}-{index + 1}.png")
+            source = study.sources[instance["sop_instance_uid"]]
+            draw(source, instance, out / f"{number:03}-{index + 1}.png")
             probability = instance["probabilities"].get("pneumonia")
             table.add_row(
                 study.label if index == 0 else "",
