@@ -6,20 +6,23 @@ Each role is a process of its own, restarted when it dies, and stopped when this
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
+from dicom_node.errors import ConfigurationError
 from worker.settings import Settings
 
 # Set for the roles that `up` starts: they end when it does, even if it is killed.
@@ -61,7 +64,8 @@ def run(settings: Settings, on_ready: Callable[[], None]) -> None:
     """
     from circus import get_arbiter
 
-    settings.home.mkdir(parents=True, exist_ok=True)
+    lock = take_home(settings.home)
+    require_free_port(settings)
     marks = Path(tempfile.mkdtemp(prefix="cxr-worker-"))  # sockets and marks of this run alone
     try:
         arbiter = get_arbiter(
@@ -78,6 +82,49 @@ def run(settings: Settings, on_ready: Callable[[], None]) -> None:
         arbiter.start()
     finally:
         shutil.rmtree(marks, ignore_errors=True)
+        lock.close()
+
+
+def take_home(home: Path) -> IO[str]:
+    """Lock the folder until the file is closed, by the end of this process at the latest.
+
+    Raises
+    ------
+    ConfigurationError
+        When another `up` runs in it: two would stop each other's broker.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "up.lock").open("w")
+    except OSError as error:
+        raise ConfigurationError("CXR_HOME", f"{home} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise ConfigurationError(
+            "CXR_HOME", f"{home} is in use by another `cxr-worker up`; stop it or choose another"
+        ) from error
+    return lock
+
+
+def require_free_port(settings: Settings) -> None:
+    """Refuse a port that another program holds, before anything is started.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the setting.
+    """
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.bind, settings.port))
+        except OSError as error:
+            raise ConfigurationError(
+                "CXR_PORT", f"{settings.bind}:{settings.port} cannot be had: {error.strerror}"
+            ) from error
 
 
 def _watcher(name: str, words: list[str], marks: Path, order: int) -> dict[str, Any]:

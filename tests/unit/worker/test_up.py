@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dicom_node.errors import ConfigurationError
 from tests.e2e.programs import wait_until
 from worker import up
 from worker.settings import Settings
@@ -55,6 +57,33 @@ def test_a_role_is_marked_ready_for_its_supervisor_alone(
     monkeypatch.setenv(up.SUPERVISED, str(tmp_path))
     up.mark_ready("node")
     assert [path.name for path in tmp_path.iterdir()] == ["node.ready"]
+
+
+def settings(home: Path, port: int = 0) -> Settings:
+    return Settings.from_env(
+        {"CXR_HOME": str(home), "CXR_BIND": "127.0.0.1", "CXR_PORT": str(port)}
+    )
+
+
+def test_a_second_up_in_the_same_home_is_refused_and_the_first_left_alone(tmp_path: Path) -> None:
+    with up.take_home(tmp_path), pytest.raises(ConfigurationError, match=r"CXR_HOME.*in use"):
+        up.take_home(tmp_path)
+    up.take_home(tmp_path).close()
+
+
+def test_a_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="CXR_HOME"):
+        up.take_home(tmp_path / "file" / "home")
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ConfigurationError, match="CXR_PORT"):
+            up.require_free_port(settings(tmp_path, other.getsockname()[1]))
+    up.require_free_port(settings(tmp_path))
 
 
 def test_a_role_that_nobody_supervises_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
