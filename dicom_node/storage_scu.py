@@ -30,7 +30,7 @@ from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.peer import Peer
 from dicom_node.status import Status, describe, is_permanent, is_success
 
-__all__ = ["Peer", "Sent", "deliver", "echo", "send"]
+__all__ = ["Peer", "Sent", "accepts", "deliver", "echo", "send"]
 
 # A file's data set is sent byte for byte from the disk, not decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -178,6 +178,19 @@ def echo(peer: Peer, calling_ae_title: str, timeout_s: float = 10.0) -> None:
     if status != Status.SUCCESS:
         words = "did not answer in time" if status is None else f"answered {describe(status)}"
         raise PeerError(f"{peer} {words} to a C-ECHO.", str(peer), status)
+
+
+def accepts(peer: Peer, calling_ae_title: str, sop_class_uid: str, timeout_s: float = 10.0) -> bool:
+    """Tell whether `peer` takes instances of a SOP class, by the negotiation alone.
+
+    Raises
+    ------
+    PeerError
+        When there is no association.
+    """
+    pairs = [(sop_class_uid, s) for s in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
+    with _association(peer, calling_ae_title, pairs, timeout_s) as assoc:
+        return bool(assoc.accepted_contexts)
 
 
 def _as_file(instance: Dataset | Path | bytes, folder: Path) -> _File | Sent:

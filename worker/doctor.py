@@ -142,10 +142,23 @@ def _destinations(settings: Settings) -> Check:
 
 def _echo(settings: Settings, destination: str) -> Check:
     from dicom_node import storage_scu
+    from dicom_node.contexts import REPORT_SOP_CLASSES
     from dicom_node.peer import Peer
 
+    peer = Peer.parse(destination)
     try:
-        storage_scu.echo(Peer.parse(destination), settings.ae_title, timeout_s=5)
+        storage_scu.echo(peer, settings.ae_title, timeout_s=5)
     except PacsWorkerError as error:
         return Check(destination, "does not answer C-ECHO", str(error))
-    return Check(destination, "answers C-ECHO")
+    try:
+        taken = storage_scu.accepts(peer, settings.ae_title, REPORT_SOP_CLASSES[0], timeout_s=5)
+    except PacsWorkerError:
+        taken = False
+    if not taken:
+        return Check(
+            destination,
+            "answers C-ECHO, but does not accept our reports",
+            f"allow {settings.ae_title} to store Comprehensive 3D SR ({REPORT_SOP_CLASSES[0]}) "
+            "there, then requeue what it refused",
+        )
+    return Check(destination, "answers C-ECHO and accepts our reports")

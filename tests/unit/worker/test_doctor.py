@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pynetdicom import AE
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from dicom_node.contexts import VERIFICATION
+from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
 from dicom_node.errors import ConfigurationError
 from tests.fakes import model_info
 from tests.ledgers import Desk
@@ -148,14 +149,28 @@ def test_no_destination_is_something_to_look_at(tmp_path: Path) -> None:
     assert "CXR_DESTINATIONS" in examine(settings(tmp_path))["destinations"].advice
 
 
-def test_each_destination_is_asked(tmp_path: Path) -> None:
+@contextmanager
+def peer(*sop_classes: str) -> Iterator[str]:
     entity = AE("GOOD")
-    entity.add_supported_context(VERIFICATION)
+    for uid in sop_classes:
+        entity.add_supported_context(uid)
     server = entity.start_server(("127.0.0.1", 0), block=False)
-    good = f"GOOD@127.0.0.1:{server.server_address[1]}"
     try:
-        checks = examine(settings(tmp_path, CXR_DESTINATIONS=f"{good},BAD@127.0.0.1:1"))
+        yield f"GOOD@127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
+
+
+def test_each_destination_is_asked(tmp_path: Path) -> None:
+    with peer(VERIFICATION, REPORT_SOP_CLASSES[0]) as good:
+        checks = examine(settings(tmp_path, CXR_DESTINATIONS=f"{good},BAD@127.0.0.1:1"))
     assert checks[good].healthy
     assert "nothing listens" in checks["BAD@127.0.0.1:1"].advice
+
+
+def test_a_destination_that_takes_no_reports_is_told_before_the_first_is_refused(
+    tmp_path: Path,
+) -> None:
+    with peer(VERIFICATION) as deaf:
+        checks = examine(settings(tmp_path, CXR_DESTINATIONS=deaf))
+    assert "Comprehensive 3D SR" in checks[deaf].advice
