@@ -33,7 +33,6 @@ def configure(level: str) -> None:
     # These log values of data sets at low levels, or each message of ours a second time.
     for name in (
         "pydicom",
-        "pynetdicom",
         "highdicom",
         "alembic",
         "circus",
@@ -41,4 +40,6 @@ def configure(level: str) -> None:
         "celery.worker.strategy",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # What it logs as an error, dicom_node says in a sentence.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=False)

@@ -256,6 +256,7 @@ def _save_answer(
         return
     try:
         ledger.save_finding(session, claim, model_id, answer, desk.clock())
+        log.debug("instance %d: %s", claim.subject_id, answer.finding or answer.reason)
     except LeaseLost:
         log.warning("instance %d was taken over by another worker", claim.subject_id)
 
@@ -310,6 +311,8 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
     destinations = [str(destination) for destination in desk.settings.destinations]
     with desk.sessions() as session, session.begin():
         ledger.save_report(session, claim, new, destinations, desk.clock())
+    uid = story.study.study_instance_uid
+    log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
     for destination in destinations:
         announce(Bell(JobKind.DELIVER, destination))
 
@@ -366,10 +369,12 @@ def _deliver_one(desk: Desk, claim: Claim, peer: Peer, send: Deliver) -> None:
         if isinstance(error, ReportRefused):
             later = None
         words = error.strerror or "" if isinstance(error, OSError) else str(error)
-        log.warning("report %s to %s: %s", row.sop_instance_uid, peer, words)
+        next_try = f"tried again at {later:%H:%M:%S}" if later else "given up, see dead-letters"
+        log.warning("report %s to %s: %s; %s", row.sop_instance_uid, peer, words, next_try)
         status_or_none = getattr(error, "status", None)
         with desk.sessions() as session, session.begin():
             ledger.save_failed_delivery(session, claim, status_or_none, words, later)
         return
     with desk.sessions() as session, session.begin():
         ledger.save_delivered(session, claim, status, describe(status), desk.clock())
+    log.info("report %s is delivered to %s: %s", row.sop_instance_uid, peer, describe(status))
