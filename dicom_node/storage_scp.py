@@ -49,6 +49,10 @@ log = logging.getLogger(__name__)
 # PS3.8 9.1.4: how long a connection may stand open without an association request.
 _ARTIM_S = 15.0
 
+# Connections that may wait to be accepted. The library's five are too few for a burst: what does
+# not fit is dropped, and its peer tries again only after a second, then three, then seven.
+_BACKLOG = 256
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
@@ -174,6 +178,7 @@ def start_node(
         server = entity.start_server((config.bind, config.port), block=False, evt_handlers=handlers)
     except OSError as error:
         raise _cannot_listen(config, error) from error
+    server.socket.listen(_BACKLOG)
     log.info("node %s listens on %s:%d", config.ae_title, config.bind, server.server_address[1])
     return RunningNode(server)
 

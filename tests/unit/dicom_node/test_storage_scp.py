@@ -261,6 +261,17 @@ def test_rubbish_on_the_port_does_not_harm_the_node(start):
     assert node.store(image()) == [0x0000]
 
 
+def test_a_burst_of_connections_waits_in_line(start):
+    node = start()
+    waited = []
+    for _ in range(150):
+        began = time.monotonic()
+        socket.create_connection(("127.0.0.1", node.running.port)).close()
+        waited.append(time.monotonic() - began)
+    assert max(waited) < 0.9  # a connection that is dropped is tried again after a second
+    assert node.store(image()) == [0]
+
+
 def test_a_probe_of_the_port_does_not_stay_an_association(start):
     node = start(max_associations=1)
     for _ in range(3):
