@@ -134,7 +134,7 @@ def test_report_and_results_agree_on_each_image(story: Story) -> None:
     for instance, group in recorded_instances(story):
         pneumonia = instance["probabilities"].get("pneumonia")
         assert presence(group) == instance["finding"]
-        assert score(group) == (None if pneumonia is None else round(100 * pneumonia, 1))
+        assert score(group) == (None if pneumonia is None else round(100 * pneumonia, 2))
         assert instance["assessed"] is (instance["reason"] is None) is (pneumonia is not None)
 
 
