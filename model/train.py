@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = asdict(Training())
     training = Training(**{n: getattr(options, n) for n in names})
     try:
-        run(
+        artifact = run(
             training,
             options.data,
             options.out,
@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; finished epochs are kept: --resume", file=sys.stderr)
         return 130
+    print(f"the model is in {artifact}: serve it with CXR_MODEL={artifact} cxr-worker up")
     return 0
 
 
