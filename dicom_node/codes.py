@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 # What TID 1500 is filled with.
@@ -91,3 +92,12 @@ FLAG_SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         "OUTSIDE_POPULATION": "the patient is outside the intended population",
     }
 )
+
+
+def code_item(code: Code) -> Dataset:
+    """Return a code as the item of a code sequence (PS3.3 8.8)."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item

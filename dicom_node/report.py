@@ -18,7 +18,6 @@ from typing import Any, Final
 from highdicom.sr import Comprehensive3DSR
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import codes
@@ -185,19 +184,11 @@ def _add_equipment(report: Dataset, source: Dataset) -> None:
     if "Manufacturer" not in values:
         return  # Type 1 in an item
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code_item(codes.ACQUISITION_EQUIPMENT)]
+    item.PurposeOfReferenceCodeSequence = [codes.code_item(codes.ACQUISITION_EQUIPMENT)]
     for keyword, value in values.items():
         # Without a character set there is ASCII only (PS3.5 6.1.2.1).
         setattr(item, keyword, value if "SpecificCharacterSet" in report else plain(value))
     report.ContributingEquipmentSequence = [item]
-
-
-def _code_item(code: Code) -> Dataset:
-    item = Dataset()
-    item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme_designator
-    item.CodeMeaning = code.meaning
-    return item
 
 
 def _set_times(report: Any, content_datetime: datetime) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sr.coding import Code
 from pydicom.uid import (
     UID,
     DigitalXRayImageStorageForPresentation,
@@ -18,7 +17,7 @@ from pydicom.uid import (
 )
 
 import dicom_node.privacy  # noqa: F401
-from dicom_node.codes import CHEST_REGION, VIEWS
+from dicom_node.codes import CHEST_REGION, VIEWS, code_item
 from dicom_node.entity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.errors import InvalidInstance
 
@@ -153,12 +152,12 @@ def _add_series_and_equipment(ds: Dataset) -> None:
 
 def _add_view(ds: Dataset, view_position: str) -> None:
     """Add anatomy and positioning (PS3.3 C.8.11.2, C.8.11.5, C.7.6.14)."""
-    ds.AnatomicRegionSequence = [_item(CHEST_REGION)]
+    ds.AnatomicRegionSequence = [code_item(CHEST_REGION)]
     ds.BodyPartExamined = "CHEST"
     ds.ImageLaterality = "U"
     ds.ViewPosition = view_position
     if view_position in VIEWS:
-        ds.ViewCodeSequence = [_item(VIEWS[view_position])]
+        ds.ViewCodeSequence = [code_item(VIEWS[view_position])]
         ds.ViewCodeSequence[0].ViewModifierCodeSequence = []
     ds.PatientOrientation = _ORIENTATION.get(view_position, ["L", "F"])
     ds.AcquisitionContextSequence = []
@@ -167,15 +166,6 @@ def _add_view(ds: Dataset, view_position: str) -> None:
     # Type 1, and not known of a picture: a nominal millimetre, which the comment tells.
     ds.ImagerPixelSpacing = [1, 1]
     ds.ImageComments = "From a picture file; pixel spacing is not known."
-
-
-def _item(code: Code) -> Dataset:
-    """Return a code sequence item (PS3.3 8.8)."""
-    item = Dataset()
-    item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme_designator
-    item.CodeMeaning = code.meaning
-    return item
 
 
 def _add_pixels(ds: Dataset, image: Image.Image) -> None:
