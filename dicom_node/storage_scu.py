@@ -61,6 +61,11 @@ class Sent:
     status: int
     comment: str = ""
 
+    @property
+    def words(self) -> str:
+        """What a person reads of the answer."""
+        return self.comment or describe(self.status)
+
 
 @dataclass(frozen=True, slots=True)
 class _File:
@@ -155,8 +160,7 @@ def deliver(
     if is_success(answer.status):
         return answer.status
     error = ReportRefused if is_permanent(answer.status) else PeerError
-    words = answer.comment or describe(answer.status)
-    raise error(f"{peer} did not take the report: {words}.", str(peer), answer.status)
+    raise error(f"{peer} did not take the report: {answer.words}.", str(peer), answer.status)
 
 
 def echo(peer: Peer, calling_ae_title: str, timeout_s: float = 10.0) -> None:

@@ -84,7 +84,7 @@ def model_info() -> ModelInfo:
 @cache
 def classifier() -> Classifier:
     """Load the network."""
-    # TensorFlow's own start-up notes; its warnings and errors are kept.
+    # A log keeps the warnings and errors of TensorFlow that model.quiet hides from a terminal.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from model.predict import Classifier
 

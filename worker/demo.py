@@ -66,12 +66,11 @@ class PacsStandIn:
         """Listen on a free port of the loopback interface."""
         from pynetdicom import AE, evt
 
-        from dicom_node.contexts import REPORT_SOP_CLASSES
+        from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
 
         entity = AE(PACS)
-        for uid in REPORT_SOP_CLASSES:
+        for uid in (VERIFICATION, *REPORT_SOP_CLASSES):
             entity.add_supported_context(uid)
-        entity.add_supported_context("1.2.840.10008.1.1")
         server = entity.start_server(
             ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
         )
@@ -199,7 +198,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _send(study: DemoStudy, node: Peer) -> None:
-    from dicom_node.status import describe, is_success
+    from dicom_node.status import is_success
 
     try:
         outgoing = list(sending.instances(study.paths, sending.Wrapping()))
@@ -210,7 +209,7 @@ def _send(study: DemoStudy, node: Peer) -> None:
         def note(answer: Any) -> None:
             study.sent_at = time.monotonic()
             if not is_success(answer.status):
-                study.refused = answer.comment or describe(answer.status)
+                study.refused = answer.words
 
         sending.send_study(outgoing, node, MODALITY, note)
     except PacsWorkerError as error:

@@ -129,7 +129,7 @@ def send_all(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from dicom_node.status import describe, is_success
+    from dicom_node.status import is_success
 
     peer = _peer(to)
     if one_study:
@@ -159,8 +159,9 @@ def send_all(
                     sent += 1
                 else:
                     refused += 1
-                    words = answer.comment or describe(answer.status)
-                    console.print(f"refused: {answer.sop_instance_uid}: {words}", markup=False)
+                    console.print(
+                        f"refused: {answer.sop_instance_uid}: {answer.words}", markup=False
+                    )
     print(f"{sent} instances in {len(groups)} studies stored by {peer}, {refused} refused")
     return refused == 0
 
