@@ -1,41 +1,50 @@
-"""Finding, reading and splitting training images; what is wrong with a data set is said first."""
+"""Finding, labelling, splitting and loading images; nothing in a data folder is dropped unsaid."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import UnidentifiedImageError
 
-from model.preprocess import FloatImage, Preprocessing, prepare
+from model.images import files_below, is_image, is_junk, read_image
+from model.patients import PNEUMONIA_NAME, tell_apart
+from model.preprocess import Preprocessing, prepare
 
 NORMAL, BACTERIAL, VIRAL, PNEUMONIA = "normal", "bacterial", "viral", "pneumonia"
 
-# Folder names (lower case) of known layouts -> label.
+# Folder names (lower case, with _ for what is no letter or digit) of known layouts -> label.
 FOLDER_LABELS = {
     "normal": NORMAL,
+    "no_finding": NORMAL,
     "no_findings": NORMAL,
+    "healthy": NORMAL,
+    "negative": NORMAL,
     "pneumonia": PNEUMONIA,
+    "positive": PNEUMONIA,
     "bacterial": BACTERIAL,
     "bacteria": BACTERIAL,
+    "bacterial_pneumonia": BACTERIAL,
     "viral": VIRAL,
     "virus": VIRAL,
+    "viral_pneumonia": VIRAL,
+    "covid": VIRAL,
+    "covid_19": VIRAL,
 }
-DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png"}) | DICOM_SUFFIXES
-MINIMUM_VALIDATION = 50  # images; the public set's val/ has 16, which measures nothing
+PARTS = TRAIN, VALIDATION, TEST = "train", "val", "test"
 
-# The public paediatric set says patient and kind in the file name.
-_PNEUMONIA_NAME = re.compile(r"person(?P<id>\d+)_(?P<kind>bacteria|virus)_")
-_NORMAL_NAME = re.compile(r"(?:NORMAL2-)?IM-(?P<id>\d+)-")
-_NIH_NAME = re.compile(r"(?P<id>\d{8})_\d{3}$")
+# What to do with a folder whose name may mean anything.
+_RENAME = "call it NORMAL, PNEUMONIA, BACTERIAL or VIRAL, or take it out"
+
+Say = Callable[[str], object]  # takes one line for a person
 
 
 class DataError(Exception):
@@ -58,7 +67,7 @@ class Example:
 
     path: Path
     label: str
-    patient: str
+    patient: str = field(repr=False)
 
     @property
     def pneumonia(self) -> bool:
@@ -85,107 +94,114 @@ class Loaded:
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def patient_of(path: Path) -> str:
-    """Return what identifies the patient in a file name; the whole stem when nothing does.
-
-    Normals `IM-7-…` and `NORMAL2-IM-7-…` are counted as one patient: they may be two, but a
-    patient on both sides of a split would flatter the result.
-    """
-    stem = path.stem
-    for prefix, pattern in (("person", _PNEUMONIA_NAME), ("IM", _NORMAL_NAME), ("nih", _NIH_NAME)):
-        found = pattern.match(stem)
-        if found:
-            return f"{prefix}{int(found['id'])}"
-    return stem
+def many(count: int, what: str) -> str:
+    """Return a number of things in words, such as `1 image`."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
-def label_of(path: Path, folder: str) -> str:
-    """Return the label of a file: from its name if that says the kind, else from its folder."""
-    label = FOLDER_LABELS[folder.lower()]
-    named = _PNEUMONIA_NAME.match(path.stem)
+def known_label(name: str) -> str | None:
+    """Return the label that a folder's name says, or None."""
+    return FOLDER_LABELS.get(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"))
+
+
+def kind_of(path: Path, label: str) -> str:
+    """Return the label of a file: from its name if that says the kind, else that of its folder."""
+    named = PNEUMONIA_NAME.match(path.stem)
     if label == PNEUMONIA and named:
         return BACTERIAL if named["kind"] == "bacteria" else VIRAL
     return label
 
 
-def find_examples(folder: Path) -> list[Example]:
+def find_examples(folder: Path, say: Say = print) -> list[Example]:
     """List the labelled images of `folder/<label>/`, sorted by path.
 
-    Raises
-    ------
-    DataError
-        If the folder is missing, has no label folders, or a label folder has no image.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder")
-    labelled = sorted(d for d in folder.iterdir() if d.name.lower() in FOLDER_LABELS)
-    if not labelled:
-        raise DataError(f"{folder} has no label folders (such as NORMAL and PNEUMONIA)")
-    examples: list[Example] = []
-    for directory in labelled:
-        paths = image_files(directory)
-        if not paths:
-            raise DataError(f"class {directory.name} is empty: no image in {directory}")
-        examples += [Example(p, label_of(p, directory.name), patient_of(p)) for p in paths]
-    return examples
-
-
-def image_files(folder: Path) -> list[Path]:
-    """List the image files below a folder, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-
-
-def find_splits(folder: Path, fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Return training and validation examples.
-
-    Reads `folder/train` and `folder/val` where they exist, else `folder` itself; a missing or
-    too small `val/` is replaced by a split of the training images by patient. `test/` is
-    never read.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to train on, or one class only.
-    """
-    nested = (folder / "train").is_dir()
-    train = find_examples(folder / "train" if nested else folder)
-    if len({e.pneumonia for e in train}) < 2:
-        raise DataError(f"{folder} has one class only: both normal and pneumonia are needed")
-    if nested and (folder / "val").is_dir():
-        validation = find_examples(folder / "val")
-        if len(validation) >= MINIMUM_VALIDATION:
-            return train, validation
-    return split_by_patient(train, fraction, seed)
-
-
-def split_by_patient(
-    examples: Sequence[Example], fraction: float, seed: int
-) -> tuple[list[Example], list[Example]]:
-    """Split so that no patient is on both sides, stratified by the label of the patient's images.
+    Where one folder is known to hold the normals and none to hold pneumonias, the other folders
+    must: they count as pneumonia of unstated kind, and it is said.
 
     Parameters
     ----------
-    examples
-        What to split.
-    fraction
-        Share of the patients of each stratum that goes to the second part, in (0, 1).
-    seed
-        Same seed, same split.
+    folder
+        See above.
+    say
+        Is told, in lines, of whatever is left out or taken for something.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or not readable, has no label folders, a label folder has no image,
+        or a folder's name does not say what its images show.
     """
-    labels: dict[str, set[str]] = defaultdict(set)
-    for example in examples:
-        labels[example.patient].add(example.label)
-    strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for patient in sorted(labels):
-        strata[tuple(sorted(labels[patient]))].append(patient)
-    generator = np.random.default_rng(seed)
-    held: set[str] = set()
-    for stratum in sorted(strata):
-        patients = strata[stratum]
-        count = max(1, round(fraction * len(patients))) if len(patients) > 1 else 0
-        held.update(generator.permutation(np.array(patients))[:count].tolist())
-    first = [e for e in examples if e.patient not in held]
-    return first, [e for e in examples if e.patient in held]
+    with refusing(folder):
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder")
+        files = {d: files_below(d) for d in _subfolders(folder)}
+        loose = [p for p in folder.iterdir() if not is_junk(p) and p.is_file() and is_image(p)]
+        images = {d: [p for p in paths if is_image(p)] for d, paths in files.items()}
+        labels = _folder_labels(folder, images, say)
+        patients = tell_apart({d: images[d] for d in labels}, say)
+    examples = [
+        Example(p, kind_of(p, label), patients[p]) for d, label in labels.items() for p in images[d]
+    ]
+    if loose:
+        say(f"left out: {many(len(loose), 'image')} in {folder} itself, in no label folder")
+    others = Counter(p.suffix for d in labels for p in sorted({*files[d]} - {*images[d]}))
+    if others:
+        told = ", ".join(
+            f"{n} {suffix or 'without suffix'}" for suffix, n in sorted(others.items())
+        )
+        say(f"left out: {many(others.total(), 'file')}, no JPEG, PNG or DICOM ({told})")
+    return examples
+
+
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Tell in one line of a folder that the system does not let us read."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+
+
+def part(folder: Path, name: str) -> Path | None:
+    """Return the subfolder `train`, `val` or `test`, whatever its case, or None.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be read.
+    """
+    with refusing(folder):
+        inside = _subfolders(folder) if folder.is_dir() else []
+    return next((d for d in inside if d.name.lower() == name), None)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(d for d in folder.iterdir() if d.is_dir() and not is_junk(d))
+
+
+def _folder_labels(
+    folder: Path, images: Mapping[Path, Sequence[Path]], say: Say
+) -> dict[Path, str]:
+    """Return the label of each label folder, in order; refuse what may mean anything."""
+    labels = {d: known_label(d.name) for d in images}
+    for directory in (d for d, label in labels.items() if label and not images[d]):
+        raise DataError(f"class {directory.name} is empty: no image in {directory}")
+    beside = [d.name for d in images if d.name.lower() in PARTS]
+    if beside:
+        say(f"not read: {', '.join(beside)} in {folder}, beside its label folders")
+    unknown = [d for d in images if not labels[d] and images[d] and d.name not in beside]
+    known = {label for label in labels.values() if label}
+    if unknown and known != {NORMAL}:
+        raise DataError(f"{folder}: {_named(unknown)}: normal or pneumonia? {_RENAME}")
+    if not known:
+        raise DataError(f"{folder} has no label folders (such as NORMAL and PNEUMONIA)")
+    if unknown:
+        say(f"{folder}: {_named(unknown)}: counted as pneumonia, as NORMAL is known beside it")
+    return {d: label or PNEUMONIA for d, label in labels.items() if label or d in unknown}
+
+
+def _named(folders: Iterable[Path]) -> str:
+    return "folder " + ", ".join(d.name for d in folders)
 
 
 def class_labels(examples: Iterable[Example]) -> tuple[str, ...]:
@@ -202,31 +218,6 @@ def class_index(examples: Sequence[Example], labels: Sequence[str]) -> NDArray[n
         [labels.index(e.label) if e.label in labels else labels.index(PNEUMONIA) for e in examples],
         dtype=np.int64,
     )
-
-
-def read_image(path: Path) -> FloatImage:
-    """Read a JPEG, PNG or DICOM file as (rows, columns) float32 in [0, 1], air dark.
-
-    Raises
-    ------
-    OSError, ValueError, dicom_node.errors.InstanceError
-        If the file cannot be read as an image.
-    """
-    if path.suffix.lower() in DICOM_SUFFIXES:
-        return _read_dicom(path)
-    with Image.open(path) as opened:
-        deep = opened.mode.startswith("I")
-        grey = opened if deep or opened.mode == "F" else opened.convert("L")
-        pixels = np.asarray(grey, dtype=np.float32)
-    return pixels / (65535.0 if deep else 255.0)
-
-
-def _read_dicom(path: Path) -> FloatImage:
-    import pydicom
-
-    from dicom_node.pixels import to_pixels
-
-    return np.asarray(to_pixels(pydicom.dcmread(path)), dtype=np.float32)
 
 
 def load(
@@ -255,7 +246,8 @@ def load(
             kept.append(example)
             images.append(outcome)
     if not images:
-        raise DataError(f"none of {len(examples)} images could be read")
+        told = "".join(f" ({path.name}: {why})" for path, why in unreadable[:1])
+        raise DataError(f"none of {len(examples)} images could be read{told}")
     return Loaded(kept, np.stack(images), unreadable)
 
 
@@ -266,19 +258,11 @@ def _read_or_reason(
     try:
         return prepare(read_image(example.path), spec).astype(np.float16)
     except Exception as error:  # noqa: BLE001 - decoders raise nearly anything on damaged files
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, UnidentifiedImageError):
+            return "no image"
+        return (str(error) or type(error).__name__).splitlines()[0]
     finally:
         on_read()
-
-
-def duplicates(first: Sequence[Example], second: Sequence[Example]) -> list[tuple[Path, Path]]:
-    """Return pairs of byte-identical files on the two sides of a split."""
-    known = {_digest(e.path): e.path for e in first}
-    return [(known[d], e.path) for e in second if (d := _digest(e.path)) in known]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

@@ -1,53 +1,17 @@
-"""Finding, reading and splitting images."""
+"""Finding, labelling and loading images."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from model import data
 from model.preprocess import Preprocessing
 
 SPEC = Preprocessing(size=32)
-
-
-@pytest.mark.parametrize(
-    ("name", "patient"),
-    [
-        ("person12_bacteria_34.jpeg", "person12"),
-        ("person12_virus_35_1.jpeg", "person12"),
-        ("IM-0007-0001.jpeg", "IM7"),
-        ("NORMAL2-IM-0007-0001-0002.jpeg", "IM7"),
-        ("00001529_004.jpeg", "nih1529"),
-        ("a child.png", "a child"),
-    ],
-)
-def test_the_patient_is_read_from_the_file_name(name, patient):
-    assert data.patient_of(Path(name)) == patient
-
-
-def test_no_patient_is_on_both_sides_of_a_split(generated_set):
-    train, validation = data.find_splits(generated_set, 0.25, seed=3)
-    assert train
-    assert validation
-    assert not {e.patient for e in train} & {e.patient for e in validation}
-    assert {e.label for e in validation} == {"normal", "bacterial", "viral"}
-
-
-def test_the_same_seed_gives_the_same_split(generated_set):
-    first, second = (data.find_splits(generated_set, 0.25, seed=3) for _ in range(2))
-    assert first == second
-    assert data.find_splits(generated_set, 0.25, seed=4) != first
-
-
-def test_the_test_split_is_never_read(generated_set, tmp_path):
-    for part in ("train", "test"):
-        (tmp_path / part).symlink_to(generated_set, target_is_directory=True)
-    train, validation = data.find_splits(tmp_path, 0.25, seed=1)
-    assert all(e.path.is_relative_to(tmp_path / "train") for e in train + validation)
 
 
 def test_one_corrupt_image_among_many_is_left_out_and_named(generated_set, tmp_path):
@@ -66,27 +30,98 @@ def test_an_empty_class_is_named(tmp_path):
         data.find_examples(tmp_path)
 
 
+def folders(root: Path, source: Path, **names: str) -> Path:
+    """Lay out label folders of the given names, each a link to one of the generated set's."""
+    for name, label in names.items():
+        (root / name).symlink_to(source / label, target_is_directory=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("Normal", "normal"),
+        ("No_findings", "normal"),
+        ("No Finding", "normal"),
+        ("healthy", "normal"),
+        ("PNEUMONIA", "pneumonia"),
+        ("Viral Pneumonia", "viral"),
+        ("COVID-19", "viral"),
+        ("bacteria", "bacterial"),
+        ("lateral", None),
+    ],
+)
+def test_a_label_is_read_from_the_folder_name(name, label):
+    assert data.known_label(name) == label
+
+
+def test_folders_beside_the_normals_are_the_ill_and_it_is_said(generated_set, tmp_path):
+    told = []
+    folders(tmp_path, generated_set, normal="NORMAL", lobar="PNEUMONIA")
+    examples = data.find_examples(tmp_path, told.append)
+    assert len(examples) == 48
+    assert sum(e.pneumonia for e in examples) == 24
+    assert "lobar: counted as pneumonia" in told[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"NORMAL": "NORMAL", "PNEUMONIA": "PNEUMONIA", "rejected": "PNEUMONIA"},
+        {"A": "NORMAL", "B": "PNEUMONIA"},
+        {"PNEUMONIA": "PNEUMONIA", "others": "NORMAL"},
+    ],
+)
+def test_a_folder_that_may_hold_anything_is_refused_by_name(generated_set, tmp_path, names):
+    folders(tmp_path, generated_set, **names)
+    with pytest.raises(data.DataError, match="normal or pneumonia\\? call it") as refusal:
+        data.find_examples(tmp_path)
+    unknown = set(names) - {"NORMAL", "PNEUMONIA"}
+    assert all(name in str(refusal.value) for name in unknown)
+
+
+def test_what_is_left_out_of_a_folder_is_said(generated_set, tmp_path):
+    told = []
+    shutil.copytree(generated_set, tmp_path / "set")
+    (tmp_path / "set" / "loose.png").write_bytes(b"")
+    for name in ("scan.tif", "notes.txt", ".hidden.jpeg", "Thumbs.db"):
+        (tmp_path / "set" / "NORMAL" / name).write_bytes(b"no image")
+    (tmp_path / "set" / "__MACOSX" / "NORMAL").mkdir(parents=True)
+    (tmp_path / "set" / "__MACOSX" / "NORMAL" / "._IM-1-1.jpeg").write_bytes(b"")
+    (tmp_path / "set" / "logs").mkdir()
+    assert len(data.find_examples(tmp_path / "set", told.append)) == 48
+    assert len(told) == 2
+    assert "1 image in" in told[0]
+    assert "2 files, no JPEG, PNG or DICOM (1 .tif, 1 .txt)" in told[1]
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(generated_set, tmp_path):
+    shutil.copytree(generated_set, tmp_path / "set")
+    (tmp_path / "set" / "NORMAL").chmod(0)
+    before = os.geteuid()
+    if before == 0:  # root reads everything
+        os.seteuid(65534)
+    try:
+        for read in (data.find_examples, lambda folder: data.part(folder, "test")):
+            with pytest.raises(data.DataError, match="cannot be read: Permission denied"):
+                read(tmp_path / "set")
+            (tmp_path / "set").chmod(0) if before else None
+    finally:
+        os.seteuid(before)
+        (tmp_path / "set").chmod(0o700)
+
+
+def test_nothing_readable_at_all_is_one_line(tmp_path):
+    bad = tmp_path / "bad.jpeg"
+    bad.write_bytes(b"not a JPEG")
+    with pytest.raises(data.DataError, match="none of 2 images could be read"):
+        data.load([data.Example(bad, "normal", "1")] * 2, SPEC)
+
+
 def test_pneumonia_of_unstated_kind_gives_two_classes(tmp_path):
     examples = [data.Example(tmp_path, label, label) for label in ("normal", "pneumonia", "viral")]
     assert data.class_labels(examples) == ("normal", "pneumonia")
     assert data.class_index(examples, ("normal", "pneumonia")).tolist() == [0, 1, 1]
-
-
-def test_the_same_file_on_both_sides_is_reported(generated_set, tmp_path):
-    example = data.find_examples(generated_set)[0]
-    copy = tmp_path / "copy.jpeg"
-    copy.write_bytes(example.path.read_bytes())
-    assert data.duplicates([example], [data.Example(copy, "normal", "x")]) == [(example.path, copy)]
-
-
-def test_deep_and_shallow_files_are_read_alike(tmp_path):
-    grey = np.linspace(0, 255, 64 * 64).reshape(64, 64).round()
-    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "8.png")
-    Image.fromarray((grey * 257).astype(np.uint16)).save(tmp_path / "16.png")
-    Image.fromarray(np.stack([grey.astype(np.uint8)] * 3, -1)).save(tmp_path / "rgb.png")
-    eight, sixteen, colour = (data.read_image(tmp_path / f"{n}.png") for n in ("8", "16", "rgb"))
-    assert np.abs(eight - sixteen).max() < 1e-6
-    assert np.abs(eight - colour).max() < 1 / 255 + 1e-6
 
 
 def test_the_fingerprint_changes_with_the_data(generated_set):

@@ -18,10 +18,11 @@ TINY_OPTIONS = [
 
 def make_tiny(patch: pytest.MonkeyPatch) -> None:
     """Offer the backbone `tiny`, and cut the parts of a release down alike."""
-    from model import gate_fitting, network
+    from model import gate_fitting, network, options
 
     patch.setitem(network.BACKBONES, "tiny", ([1, 1, 1, 1], "basic_block"))
-    patch.setattr(gate_fitting, "EACH_FAMILY", 6)
+    patch.setitem(options.CHOICES, "backbone", ("tiny",))
+    patch.setattr(gate_fitting, "EACH_KIND", 6)
     patch.setattr(gate_fitting, "MEASURED", 6)
 
 
