@@ -30,10 +30,14 @@ def write_judgement(artifact: Path, validation: Loaded, folder: Path) -> None:
     """
     import tensorflow as tf
 
+    from model.checkpoint import system_errors
+
     # Validation is of the population, so nothing is withheld for looking like an adult's.
     judgement = judge(Classifier.load(artifact), validation, "ignore")
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default(step=0):
-        for name, figure in pictures(judgement, report(judgement)).items():
-            tf.summary.image(f"validation/{name}", figures.as_pixels(figure)[None])
-    writer.close()
+    drawn = pictures(judgement, report(judgement))
+    with system_errors(folder):
+        writer = tf.summary.create_file_writer(str(folder))
+        with writer.as_default(step=0):
+            for name, figure in drawn.items():
+                tf.summary.image(f"validation/{name}", figures.as_pixels(figure)[None])
+        writer.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import atexit
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from rich import progress
+from rich.console import Console
 
-from model.calibration import softmax
+from model import figures, history
+from model.calibration import TARGET_SENSITIVITY, choose_operating_point, softmax
 from model.data import BACTERIAL, NORMAL, VIRAL
+from model.judgement import measure
 from model.metrics import auc
+
+DRAWING = 0.01  # of the time may go into curves
+TOLD_S = 60.0  # between two lines where there is no terminal
 
 
 @contextmanager
@@ -64,6 +70,8 @@ def validation_scores(
 class Validation(keras.callbacks.Callback):
     """Measure the averaged weights on the validation images after each epoch.
 
+    The last epoch's logits stay in `logits`, shape (N, C).
+
     Parameters
     ----------
     images
@@ -79,13 +87,19 @@ class Validation(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.images, self.classes, self.labels = images, classes, labels
+        self.logits: NDArray[np.floating[Any]] = np.zeros((0, len(labels)))
+
+    def measure(self, network: keras.Model) -> dict[str, float]:
+        """Return the scores of a network with the weights it has."""
+        self.logits = network.predict(self.images, batch_size=32, verbose=0)
+        return validation_scores(self.logits, self.classes, self.labels)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Add the scores to the epoch's logs, where the other callbacks find them."""
         with averaged_weights(self.model):
-            logits = self.model.predict(self.images, batch_size=32, verbose=0)
+            scores = self.measure(self.model)
         if logs is not None:
-            logs.update(validation_scores(logits, self.classes, self.labels))
+            logs.update(scores)
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
 
@@ -112,13 +126,59 @@ class Pictures(keras.callbacks.Callback):
         writer.close()
 
 
-class Progress(keras.callbacks.Callback):
-    """A bar with the time left, and one line of scores an epoch, on the terminal and in a file.
+class Curves(keras.callbacks.Callback):
+    """Draw the curves of the validation images in TensorBoard while training.
+
+    From the logits that `Validation` has anyway, and only while drawing takes less than a hundredth
+    of the time; the threshold is the one that would be released.
 
     Parameters
     ----------
-    history
-        A file of JSON lines: stage, epoch, seconds and scores of every finished epoch.
+    folder
+        TensorBoard's log folder.
+    validation
+        Comes before this one in the list of callbacks.
+    patients
+        The patient of each validation image.
+    """
+
+    def __init__(self, folder: Path, validation: Validation, patients: Sequence[str]) -> None:
+        super().__init__()
+        self.folder, self.validation, self.patients = folder, validation, patients
+        self.started = self.spent = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Draw, if it is cheap enough by now."""
+        begun = time.monotonic()
+        if self.spent > DRAWING * (begun - self.started):
+            return
+        normal = self.validation.labels.index(NORMAL)
+        truth = self.validation.classes != normal
+        probability = 1 - softmax(self.validation.logits)[:, normal]
+        point = choose_operating_point(truth, probability, TARGET_SENSITIVITY)
+        values = measure(truth, probability, self.patients, point)
+        writer = tf.summary.create_file_writer(str(self.folder))
+        with writer.as_default(step=epoch):
+            for name in figures.DRAWN:
+                pixels = figures.as_pixels(figures.draw(name, values))
+                tf.summary.image(f"curves/{name}", pixels[None])
+        writer.close()
+        self.spent += time.monotonic() - begun
+
+
+class Progress(keras.callbacks.Callback):
+    """One line of scores an epoch, on the terminal and in a file, and how long it will take.
+
+    On a terminal there is a bar; elsewhere (CI, nohup) a line a minute.
+
+    Parameters
+    ----------
+    written
+        The training's `model.history`.
     stage
         What is being trained.
     epochs
@@ -127,9 +187,10 @@ class Progress(keras.callbacks.Callback):
         Updates an epoch.
     """
 
-    def __init__(self, history: Path, stage: str, epochs: int, steps: int) -> None:
+    def __init__(self, written: Path, stage: str, epochs: int, steps: int) -> None:
         super().__init__()
-        self.history, self.stage, self.epochs, self.steps = history, stage, epochs, steps
+        self.written, self.stage, self.epochs, self.steps = written, stage, epochs, steps
+        console = Console()
         self.bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -137,39 +198,54 @@ class Progress(keras.callbacks.Callback):
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            disable=not console.is_terminal,
         )
         self.task = self.bar.add_task(f"{stage}, batches", total=epochs * steps)
-        self.started = 0.0
+        self.started = self.told = 0.0
+        self.epoch = 0
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one; files get it unbroken."""
+        self.bar.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Show the bar."""
+        """Show the bar, and take care that it ends, as the cursor is hidden meanwhile."""
         self.bar.start()
+        atexit.register(self.bar.stop)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Put the bar where a resumed training stands."""
-        self.started = time.monotonic()
+        self.started = self.told = time.monotonic()
+        self.epoch = epoch
         self.bar.update(self.task, completed=epoch * self.steps)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Advance."""
         self.bar.advance(self.task)
+        now = time.monotonic()
+        if self.bar.disable and now - self.told > TOLD_S:
+            self.told = now
+            whole = (now - self.started) / (batch + 1) * self.steps
+            left = whole * (self.epochs - self.epoch) - (now - self.started)
+            done = f"{batch + 1} of {self.steps} batches"
+            self.say(f"{self.stage} {self.epoch + 1}/{self.epochs}: {done}, {_minutes(left)} left")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Print and keep the epoch's scores."""
         scores = {name: round(float(value), 5) for name, value in (logs or {}).items()}
         seconds = round(time.monotonic() - self.started, 1)
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        self.bar.console.print(f"{self.stage} {epoch + 1}/{self.epochs}: {seconds:.0f} s, {told}")
+        left = _minutes(seconds * (self.epochs - epoch - 1))
+        self.say(f"{self.stage} {epoch + 1}/{self.epochs}: {seconds:.0f} s, {left} left, {told}")
         row = {"stage": self.stage, "epoch": epoch + 1, "seconds": seconds, **scores}
-        with self.history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        history.append(self.written, row)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Leave the bar as it is."""
         self.bar.stop()
+        atexit.unregister(self.bar.stop)
 
 
-def seconds_trained(history: Path) -> float:
-    """Return how long all epochs in a history took, over every time the training was resumed."""
-    lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
-    return float(sum(json.loads(line)["seconds"] for line in lines))
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

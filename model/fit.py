@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model import artifact
+from model import artifact, history
 from model.augment import augment
-from model.callbacks import Pictures, Progress, Validation
+from model.callbacks import Curves, Pictures, Progress, Validation
+from model.checkpoint import Checkpoint, system_errors
 from model.data import DataError, Loaded, class_index
+from model.early_stop import Best, EarlyStop
 from model.network import (
-    BACKBONES,
     HEAD,
     build_network,
     load_imagenet,
@@ -26,6 +28,12 @@ from model.optimizer import make_optimizer
 from model.options import Training
 
 WARMUP_EPOCHS = 1.0
+LOSSES = {
+    "crossentropy": keras.losses.CategoricalCrossentropy,
+    "focal": keras.losses.CategoricalFocalCrossentropy,
+}
+# Stage of training -> what begins the names of the layers that learn; all do in any other stage.
+LEARNING = {"head": (HEAD,), "top": ("stack2", "stack3", HEAD)}
 REFRESH_BATCHES = 40
 
 
@@ -67,55 +75,96 @@ class Fitting:
         Raises
         ------
         DataError
-            If there is no such backbone, or the weights to start from do not fit it.
+            If the weights to start from do not fit it.
         """
-        keras.utils.set_random_seed(self.training.seed)
-        keras.config.set_dtype_policy(precision_policy(self.training.precision))
+        training = self.training
+        keras.utils.set_random_seed(training.seed)
+        keras.config.set_dtype_policy(precision_policy(training.precision))
         network = self._network()
-        transferred = start_weights(network, self.training)
+        transferred = start_weights(network, training)
         trained = keras.Model(network.inputs, network.outputs[0], name=network.name)
-        batches = self.batches()
-        if transferred and self.training.head_epochs:
-            self._stage(trained, batches, "head", self.training.head_epochs)
-        self._stage(trained, batches, "all", self.training.epochs)
-        trained.optimizer.finalize_variable_values(trained.trainable_variables)
-        refresh_normalisation(trained, self.train.images, batches)
+        if transferred:
+            self._stage(trained, "head", training.head_epochs)
+            self._stage(trained, "top", training.top_epochs)
+        start = network.get_weights()
+        members = []
+        for number in range(1, (training.members if transferred else 1) + 1):
+            network.set_weights(start)
+            self._stage(trained, "all" if number == 1 else f"all-{number}", training.epochs, number)
+            members.append(network.get_weights())
+        network.set_weights([np.mean(parts, axis=0) for parts in zip(*members, strict=True)])
+        refresh_normalisation(trained, self.train.images, self.batches(training.seed))
+        self._tell(trained, len(members))
         return self._as_float32(network)
 
-    def batches(self) -> tf.data.Dataset:
+    @property
+    def history(self) -> Path:
+        """The file of finished epochs."""
+        return self.out / history.NAME
+
+    def _tell(self, network: keras.Model, members: int) -> None:
+        """Add what the network as it will be released reaches on validation to the history."""
+        begun = time.monotonic()
+        scores = self._measuring().measure(network)
+        seconds = round(time.monotonic() - begun, 1)
+        row = {"stage": f"average of {members}", "epoch": members, "seconds": seconds, **scores}
+        history.append(self.history, row)
+
+    def _measuring(self) -> Validation:
+        images = self.validation.images[..., None].astype(np.float32)
+        return Validation(images, class_index(self.validation.examples, self.labels), self.labels)
+
+    def batches(self, seed: int) -> tf.data.Dataset:
         """Return endless shuffled, augmented batches of (images, one-hot classes)."""
         images = tf.constant(self.train.images[..., None])
         targets = tf.one_hot(self.classes, len(self.labels))
         count = len(self.train.examples)
 
         def pick(rows: Any) -> tuple[Any, Any]:
-            return augment(tf.cast(tf.gather(images, rows), tf.float32)), tf.gather(targets, rows)
+            chosen = tf.cast(tf.gather(images, rows), tf.float32)
+            return augment(chosen, self.training.augmentation), tf.gather(targets, rows)
 
-        order = tf.data.Dataset.range(count).shuffle(count, seed=self.training.seed).repeat()
+        order = tf.data.Dataset.range(count).shuffle(count, seed=seed).repeat()
         batched = order.batch(self.training.batch)
-        return batched.map(pick, num_parallel_calls=2).prefetch(2)
+        # One at a time: in parallel the random changes would differ from run to run.
+        return batched.map(pick).prefetch(2)
 
     def _network(self) -> keras.Model:
-        if self.training.backbone not in BACKBONES:
-            raise DataError(f"--backbone must be one of {', '.join(BACKBONES)}")
         return build_network(self.training.backbone, self.training.size, len(self.labels))
 
-    def _stage(
-        self, network: keras.Model, batches: tf.data.Dataset, stage: str, epochs: int
-    ) -> None:
-        """Train the head alone or everything; each finished epoch is kept on disk."""
-        for layer in network.layers:  # a frozen BatchNormalization also keeps its statistics
-            layer.trainable = layer.name == HEAD or stage == "all"
+    def _stage(self, network: keras.Model, stage: str, epochs: int, member: int = 1) -> None:
+        """Train some layers, and leave their averaged weights; finished epochs are kept on disk."""
+        if not epochs:
+            return
+        seed = self.training.seed + 1000 * (member - 1)
+        keras.utils.set_random_seed(seed)
+        batches = self.batches(seed)
+        unfreeze(network, stage)
         self._compile(network, epochs)
-        network.fit(
-            batches,
-            epochs=epochs,
-            steps_per_epoch=self.steps,
-            class_weight=class_weights(self.classes, len(self.labels)),
-            callbacks=self._callbacks(batches, stage, epochs),
-            shuffle=False,
-            verbose=0,
-        )
+        best = Best(self.history, stage, self.out / "checkpoint" / f"{stage}-best")
+        patience = self.training.patience
+        if not (patience and best.is_over(patience)):
+            checkpoint = Checkpoint(self.out / "checkpoint" / stage, self.steps)
+            with system_errors(self.out):
+                network.fit(
+                    batches,
+                    epochs=epochs,
+                    initial_epoch=checkpoint.restore(network),
+                    steps_per_epoch=self.steps,
+                    class_weight=self._class_weights(),
+                    callbacks=self._callbacks(batches, stage, epochs, best, checkpoint),
+                    shuffle=False,
+                    verbose=0,
+                )
+        if patience and best.weights.exists():
+            network.load_weights(best.weights)
+        else:
+            network.optimizer.finalize_variable_values(network.trainable_variables)
+
+    def _class_weights(self) -> dict[int, float] | None:
+        if self.training.class_weights == "none":
+            return None
+        return class_weights(self.classes, len(self.labels))
 
     def _compile(self, network: keras.Model, epochs: int) -> None:
         training = self.training
@@ -129,28 +178,26 @@ class Fitting:
             layer_decay=1.0 if scratch else training.layer_decay,
         )
         optimizer.build(network.trainable_variables)  # so that a checkpoint can be read into it
-        loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=training.label_smoothing
-        )
+        loss = LOSSES[training.loss](from_logits=True, label_smoothing=training.label_smoothing)
         network.compile(optimizer, loss, metrics=["accuracy"])
 
     def _callbacks(
-        self, batches: tf.data.Dataset, stage: str, epochs: int
+        self, batches: tf.data.Dataset, stage: str, epochs: int, best: Best, checkpoint: Checkpoint
     ) -> list[keras.callbacks.Callback]:
-        images = self.validation.images[..., None].astype(np.float32)
-        classes = class_index(self.validation.examples, self.labels)
         board = self.out / "tensorboard" / stage
-        return [
+        validation = self._measuring()
+        callbacks = [
             # First of all that may fail or be interrupted: a finished epoch is never lost.
-            keras.callbacks.BackupAndRestore(
-                self.out / "checkpoint" / stage, delete_checkpoint=False, double_checkpoint=True
-            ),
-            Validation(images, classes, self.labels),
+            checkpoint,
+            validation,
             # A number here would drop the scalars of epochs whose last batch it does not divide.
             keras.callbacks.TensorBoard(board, write_graph=False, update_freq="epoch"),
             Pictures(board, next(iter(batches))[0]),
-            Progress(self.out / "history.jsonl", stage, epochs, self.steps),
+            Curves(board, validation, [e.patient for e in self.validation.examples]),
+            Progress(self.history, stage, epochs, self.steps),
         ]
+        patience = self.training.patience
+        return [*callbacks, EarlyStop(best, patience)] if patience else callbacks
 
     def _as_float32(self, network: keras.Model) -> keras.Model:
         """Return the same network computing in float32: what is served is what is measured."""
@@ -158,6 +205,12 @@ class Fitting:
         served = self._network()
         served.set_weights(network.get_weights())
         return served
+
+
+def unfreeze(network: keras.Model, stage: str) -> None:
+    """Let the layers of a stage learn; a frozen BatchNormalization also keeps its statistics."""
+    for layer in network.layers:
+        layer.trainable = layer.name.startswith(LEARNING.get(stage, ""))
 
 
 def refresh_normalisation(

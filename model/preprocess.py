@@ -75,7 +75,7 @@ def prepare(image: NDArray[Any], spec: Preprocessing) -> FloatImage:
     if not np.isfinite(pixels).all():
         raise ValueError("the image holds values that are not finite")
     small = _resize(_resize(pixels, spec.via), spec.size)
-    return _stretch(small, spec.low, spec.high)
+    return stretch(small, spec.low, spec.high)
 
 
 def _resize(pixels: FloatImage, side: int) -> FloatImage:
@@ -86,7 +86,8 @@ def _resize(pixels: FloatImage, side: int) -> FloatImage:
     return np.asarray(resized, dtype=np.float32)
 
 
-def _stretch(pixels: FloatImage, low: float, high: float) -> FloatImage:
+def stretch(pixels: FloatImage, low: float, high: float) -> FloatImage:
+    """Stretch intensities so that two percentiles become 0 and 1; one value becomes all zeros."""
     bottom, top = np.percentile(pixels, [low, high])
     scale = float(np.abs(pixels).max())
     if top - bottom <= 1e-5 * max(scale, 1e-30):  # one value, up to float32 rounding

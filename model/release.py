@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +17,24 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from model import artifact, card, data
-from model.augment import augment
-from model.calibration import OperatingPoint, choose_operating_point, fit_temperature, softmax
+from model.augment import disturbed
+from model.calibration import (
+    TARGET_SENSITIVITY,
+    OperatingPoint,
+    choose_operating_point,
+    fit_temperature,
+    softmax,
+)
 from model.data import BACTERIAL, NORMAL, VIRAL, Loaded
+from model.engines import Forward, forward_graph
 from model.fit import precision_policy
 from model.gate_fitting import fit_pixel_gate, load_adults
+from model.images import image_files
 from model.metrics import auc, summary
 from model.options import Training
-from model.predict import Forward, forward_graph
 from model.preprocess import Preprocessing
 
-TARGET_SENSITIVITY = 0.95
 DISTURBED_COPIES = 1  # of each validation image, to weigh as much as the original
-LICENCE = "CC BY 4.0, as the images they were trained on"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Trained:
         The command line, for the card.
     seconds
         How long the training took.
+    steps
+        What each step of the training reached on validation, in order.
     """
 
     training: Training
@@ -67,6 +74,7 @@ class Trained:
     other_adults: Sequence[Path]
     command: str
     seconds: float
+    steps: Sequence[Mapping[str, Any]] = ()
 
     @cached_property
     def _graph(self) -> Forward:
@@ -80,14 +88,6 @@ class Trained:
         logits, features = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(features)
 
-    def disturb(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the images with exposure, sharpness, framing and markers changed at random."""
-        parts = [
-            augment(tf.constant(np.asarray(images[i : i + 64], np.float32)[..., None])).numpy()
-            for i in range(0, len(images), 64)
-        ]
-        return np.concatenate(parts)[..., 0]
-
 
 def assemble(trained: Trained, folder: Path) -> Path:
     """Calibrate, fit the gate, measure and write the artifact; return its folder."""
@@ -95,7 +95,7 @@ def assemble(trained: Trained, folder: Path) -> Path:
     arrays = artifact.as_released(artifact.network_arrays(trained.network.get_weights()))
     trained.network.set_weights(list(arrays.values()))
     print("calibrating on the validation images")
-    temperature, point, metrics = _calibrate(trained)
+    temperature, kind_temperature, point, metrics = _calibrate(trained)
     print("fitting the gate")
     seed = trained.training.seed
     adults, others = (
@@ -104,7 +104,7 @@ def assemble(trained: Trained, folder: Path) -> Path:
     )
     gate, metrics["gate"] = fit_pixel_gate(
         lambda images: trained.forward(images)[1],
-        trained.disturb,
+        disturbed,
         trained.train,
         trained.validation,
         adults,
@@ -114,6 +114,7 @@ def assemble(trained: Trained, folder: Path) -> Path:
     description = {
         **_provenance(trained),
         "temperature": temperature,
+        "kind_temperature": kind_temperature,
         "calibrated": True,
         "operating_point": asdict(point),
         "gate": gate.description(),
@@ -124,33 +125,57 @@ def assemble(trained: Trained, folder: Path) -> Path:
     return folder
 
 
-def _calibrate(trained: Trained) -> tuple[float, OperatingPoint, dict[str, Any]]:
-    """Fit temperature and threshold, and measure on validation as it is and disturbed.
+def _calibrate(trained: Trained) -> tuple[float, float, OperatingPoint, dict[str, Any]]:
+    """Fit temperatures and threshold, and measure on validation as it is and disturbed.
 
-    Both are fitted to originals and disturbed copies alike: fitted to the originals alone
-    they would trust images that look exactly like the training set.
+    Both look at originals and at disturbed copies: fitted to the originals alone they would trust
+    images that look exactly like the training set. Of the two thresholds that reach the target, on
+    the originals and on the copies, the lower is taken, so that it is reached on either.
     """
     clean = trained.validation.images
-    sets: list[NDArray[Any]] = [clean, *(trained.disturb(clean) for _ in range(DISTURBED_COPIES))]
+    sets: list[NDArray[Any]] = [clean, *(disturbed(clean) for _ in range(DISTURBED_COPIES))]
     logits = [trained.forward(images)[0] for images in sets]
     classes = data.class_index(trained.validation.examples, trained.labels)
     normal = trained.labels.index(NORMAL)
-    temperature = fit_temperature(np.concatenate(logits), np.tile(classes, len(sets)))
+    whole, all_classes = np.concatenate(logits), np.tile(classes, len(sets))
+    temperature = fit_temperature(whole, all_classes)
+    kind_temperature = fit_kind_temperature(whole, all_classes, trained.labels, temperature)
     pneumonia = [1 - softmax(some, temperature)[:, normal] for some in logits]
     truth = classes != normal
-    point = choose_operating_point(
-        np.tile(truth, len(sets)), np.concatenate(pneumonia), TARGET_SENSITIVITY
-    )
+    points = [choose_operating_point(truth, some, TARGET_SENSITIVITY) for some in pneumonia]
+    point = min(points, key=lambda p: p.threshold)
     patients = [e.patient for e in trained.validation.examples]
     validation = summary(truth, pneumonia[0], patients, point)
     validation |= kind_figures(logits[0], classes, trained.labels)
-    disturbed = summary(
+    changed = summary(
         np.tile(truth, len(sets) - 1),
         np.concatenate(pneumonia[1:]),
         patients * (len(sets) - 1),
         point,
     )
-    return temperature, point, {"validation": validation, "disturbed": disturbed}
+    metrics = {"validation": validation, "disturbed": changed}
+    return temperature, kind_temperature, point, metrics
+
+
+def fit_kind_temperature(
+    logits: NDArray[Any], classes: NDArray[np.int64], labels: tuple[str, ...], otherwise: float
+) -> float:
+    """Fit the temperature of bacterial against viral to the pneumonias of known kind.
+
+    Parameters
+    ----------
+    logits, classes
+        Shape (N, C) and (N,).
+    labels
+        The classes.
+    otherwise
+        What is returned where the network does not tell the kinds apart.
+    """
+    if not {BACTERIAL, VIRAL} <= set(labels):
+        return otherwise
+    pair = [labels.index(BACTERIAL), labels.index(VIRAL)]
+    ill = np.isin(classes, pair)
+    return fit_temperature(logits[ill][:, pair], (classes[ill] == pair[1]).astype(np.int64))
 
 
 def kind_figures(
@@ -173,8 +198,12 @@ def _provenance(trained: Trained) -> dict[str, Any]:
     """Return what is known before anything is measured."""
     names = {e.path.name for e in trained.train.examples}
     adults = (*trained.adults, *trained.other_adults)
-    names |= {p.name for folder in adults for p in data.image_files(folder)}
+    names |= {p.name for folder in adults for p in image_files(folder)}
+    start = _start(trained.training.weights)
+    attribution = card.attribution(sorted(names), start.get("attribution", ""))
     return {
+        "started_from": start,
+        "steps": [dict(step) for step in trained.steps],
         "name": f"cxr-{trained.training.backbone}",
         "version": "0.0.0",
         "labels": list(trained.labels),
@@ -190,9 +219,34 @@ def _provenance(trained: Trained) -> dict[str, Any]:
         "libraries": {
             name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")
         },
-        "attribution": card.attribution(sorted(names)),
-        "licence": LICENCE,
+        "attribution": attribution,
+        "licence": card.licence(attribution),
     }
+
+
+# What an artifact tells of the one it was started from.
+_LINEAGE = (
+    "name",
+    "version",
+    "digest",
+    "command",
+    "seconds",
+    "train_images",
+    "train_balance",
+    "data_fingerprint",
+    "attribution",
+    "steps",
+    "started_from",
+)
+
+
+def _start(weights: str) -> dict[str, Any]:
+    """Return what is to be told of an artifact that lent its weights; nothing for other starts."""
+    path = Path(weights)
+    if not path.is_dir():
+        return {}
+    description = artifact.describe(path)
+    return {key: description[key] for key in _LINEAGE if key in description}
 
 
 def _shareable(training: Training) -> dict[str, Any]:

@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 
 from model import network
+from model.options import CHOICES
+
+
+def test_every_backbone_that_can_be_asked_for_can_be_built():
+    assert set(network.BACKBONES) == set(CHOICES["backbone"])
 
 
 @pytest.fixture
