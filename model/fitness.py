@@ -5,10 +5,21 @@ Headers lie or are empty, so the pixels are asked as well: `model.gate`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
+
+from model.header_terms import (
+    DX_FOR_PROCESSING,
+    NOT_FRONTAL_CODES,
+    NOT_FRONTAL_VIEWS,
+    OTHER_BODY_PARTS,
+    OTHER_REGION_CODES,
+    RADIOGRAPH_MODALITIES,
+    SIDES,
+)
 
 Population = Literal["withhold", "flag", "ignore"]
 
@@ -18,27 +29,13 @@ OUTSIDE_POPULATION, AGE_UNKNOWN = "OUTSIDE_POPULATION", "AGE_UNKNOWN"
 # The intended population: from the first birthday to the day before the sixth.
 YOUNGEST_YEARS, OLDEST_YEARS = 1.0, 6.0
 
-# DICOM PS3.3 C.7.3.1.1.1. OT and SC stand for scanned films; the pixels decide about those.
-RADIOGRAPH_MODALITIES = frozenset({"", "CR", "DX", "DR", "RG", "XR", "RF", "OT", "SC"})
+# No patient is older; anonymised birth dates such as 19000101 are no ages.
+_OLDEST_OF_ALL_YEARS = 120
 
-# DICOM PS3.3 C.8.1.3 (View Position) and what is written in its place.
-NOT_FRONTAL_VIEWS = frozenset(
-    {"LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL", "LLAT", "RLAT", "OBLIQUE"}
-)
+# DICOM PS3.5 6.2, VR AS, in years; of days, 365 are the first birthday in most years.
+_YEARS = {"D": 1 / 365, "W": 7 / 365, "M": 1 / 12, "Y": 1.0}
 
-# DICOM PS3.16 Annex L: Body Part Examined of parts that hold no lung.
-_OTHER_BODY_PARTS = """
-    ABDOMEN ABDOMENPELVIS ANKLE ARM BLADDER BRAIN BREAST BUTTOCK CALCANEUS CAROTID CEREBELLUM
-    COCCYX COLON CSPINE ELBOW EXTREMITY EYE FACE FACIALBONES FEMUR FINGER FOOT FOREARM HAND HEAD
-    HEADNECK HIP HUMERUS JAW KIDNEY KNEE LEG LIVER LOWERLEG LSPINE MANDIBLE MAXILLA NASALBONE NECK
-    ORBIT PATELLA PELVIS PENIS RADIUS RADIUSULNA SCALP SCAPULA SHOULDER SINUS SKULL SPLEEN SSPINE
-    THIGH THUMB TIBIA TIBIAFIBULA TMJ TOE ULNA UPPERARM URETER WRIST ZYGOMA
-"""
-OTHER_BODY_PARTS = frozenset(_OTHER_BODY_PARTS.split())
-
-DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"  # PS3.4 B.5
-
-_DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}  # DICOM PS3.5 6.2, VR AS
+_STUDY_DATES = ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,11 @@ class HeaderFacts:
         YYYYMMDD; give the age where there is no age string.
     presentation_intent_type
         `FOR PRESENTATION` or `FOR PROCESSING`.
+    view_code, region_code
+        Code values of View Code Sequence and Anatomic Region Sequence.
+    row_orientation
+        Where the rows of the image point to in the patient: the first value of Patient
+        Orientation, such as `L`.
     """
 
     modality: str = ""
@@ -65,6 +67,9 @@ class HeaderFacts:
     patient_birth_date: str = ""
     study_date: str = ""
     presentation_intent_type: str = ""
+    view_code: str = ""
+    region_code: str = ""
+    row_orientation: str = ""
 
     @classmethod
     def from_dataset(cls, ds: Mapping[Any, Any] | Any) -> HeaderFacts:
@@ -76,8 +81,11 @@ class HeaderFacts:
             body_part_examined=_text(ds, "BodyPartExamined"),
             patient_age=_text(ds, "PatientAge"),
             patient_birth_date=_text(ds, "PatientBirthDate"),
-            study_date=_text(ds, "StudyDate"),
+            study_date=next(filter(None, (_text(ds, k) for k in _STUDY_DATES)), ""),
             presentation_intent_type=_text(ds, "PresentationIntentType"),
+            view_code=_code(ds, "ViewCodeSequence"),
+            region_code=_code(ds, "AnatomicRegionSequence"),
+            row_orientation=_text(ds, "PatientOrientation", 0),
         )
 
 
@@ -108,12 +116,12 @@ def check_header(facts: HeaderFacts, population: Population = "withhold") -> Ver
         What a known age outside the intended one leads to: no answer, a flag, or nothing.
     """
     reason = _unfit(facts)
-    if reason or population == "ignore":
+    if reason:
         return Verdict(reason)
     age = age_years(facts)
     if age is None:
         return Verdict(flags=(AGE_UNKNOWN,))
-    if YOUNGEST_YEARS <= age < OLDEST_YEARS:
+    if YOUNGEST_YEARS <= age < OLDEST_YEARS or population == "ignore":
         return Verdict()
     if population == "withhold":
         return Verdict(OUTSIDE_POPULATION)
@@ -123,10 +131,29 @@ def check_header(facts: HeaderFacts, population: Population = "withhold") -> Ver
 def _unfit(facts: HeaderFacts) -> str | None:
     if "PROCESSING" in facts.presentation_intent_type or facts.sop_class_uid == DX_FOR_PROCESSING:
         return FOR_PROCESSING
-    part = facts.body_part_examined.replace(" ", "").replace("_", "")
-    if facts.modality not in RADIOGRAPH_MODALITIES or part in OTHER_BODY_PARTS:
+    if facts.modality not in RADIOGRAPH_MODALITIES or _is_other_part(facts):
         return NOT_CHEST
-    return NOT_FRONTAL if facts.view_position in NOT_FRONTAL_VIEWS else None
+    return NOT_FRONTAL if _is_not_frontal(facts) else None
+
+
+def _is_other_part(facts: HeaderFacts) -> bool:
+    part = "".join(w for w in _words(facts.body_part_examined) if w not in SIDES)
+    named = part in OTHER_BODY_PARTS or part.removesuffix("S") in OTHER_BODY_PARTS
+    return named or facts.region_code in OTHER_REGION_CODES
+
+
+def _is_not_frontal(facts: HeaderFacts) -> bool:
+    """Tell from the view; where no view is stated, rows that run from front to back are lateral."""
+    if facts.view_position or facts.view_code:
+        view = _words(facts.view_position)
+        return bool(NOT_FRONTAL_VIEWS & {*view, "".join(view)}) or (
+            facts.view_code in NOT_FRONTAL_CODES
+        )
+    return facts.row_orientation[:1] in ("A", "P")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[A-Z0-9]+", text)
 
 
 def age_years(facts: HeaderFacts) -> float | None:
@@ -136,9 +163,19 @@ def age_years(facts: HeaderFacts) -> float | None:
     ----------
     DICOM PS3.5 6.2 (VR AS: three digits and one of D, W, M, Y)
     """
-    count, unit = facts.patient_age[:-1], facts.patient_age[-1:]
-    if unit in _DAYS and count.isascii() and count.isdigit():
-        return float(count) if unit == "Y" else int(count) * _DAYS[unit] / _DAYS["Y"]
+    age = _stated_age(facts.patient_age)
+    if age is None:
+        age = _age_from_dates(facts)
+    return age if age is not None and age <= _OLDEST_OF_ALL_YEARS else None
+
+
+def _stated_age(text: str) -> float | None:
+    count, unit = text[:-1], text[-1:]
+    readable = unit in _YEARS and count.isascii() and count.isdigit()
+    return int(count) * _YEARS[unit] if readable else None
+
+
+def _age_from_dates(facts: HeaderFacts) -> float | None:
     born, studied = _date(facts.patient_birth_date), _date(facts.study_date)
     if born is None or studied is None or studied < born:
         return None
@@ -153,9 +190,21 @@ def _date(text: str) -> date | None:
         return None
 
 
-def _text(ds: Any, keyword: str) -> str:
+def _text(ds: Any, keyword: str, index: int | None = None) -> str:
+    """Return a value, or one of several, as text."""
     try:
         value = ds.get(keyword, "")
+        if index is not None and value and not isinstance(value, str):
+            value = value[index]
     except Exception:  # noqa: BLE001 - pydicom converts late and raises many kinds on bad values
         return ""
     return "" if value is None else str(value).strip().upper()
+
+
+def _code(ds: Any, keyword: str) -> str:
+    """Return the code value of the first item of a code sequence."""
+    try:
+        items = ds.get(keyword) or []
+        return _text(items[0], "CodeValue") if items else ""
+    except Exception:  # noqa: BLE001 - as above
+        return ""

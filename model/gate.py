@@ -11,7 +11,7 @@ Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,9 @@ from model.fitness import NOT_CHEST, OUTSIDE_POPULATION
 Floats = NDArray[np.float64]
 BLANK = "BLANK"
 BLANK_DEVIATION = 0.02  # of a prepared image, which otherwise spans [0, 1]
+PASSING = 0.99  # share of the children that all tests together let pass
+EACH_PASSING = (0.997, 0.998, 0.999, 1.0)  # and each test; the first that gives `PASSING` is taken
+DISTURBED_LESS = 0.02  # so much less of the disturbed children
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class PixelGate:
     outer_limit
         Largest distance at which an image outside the population is still a chest.
     reasons
-        What each head recognises, R names.
+        What each head recognises, R names; several heads may share one.
     weights, bias
         Shape (F, R) and (R,): a head recognises its misfit where its score is above zero.
     """
@@ -95,13 +98,13 @@ class PixelGate:
 
     def _reason(self, scores: Floats, distance: float) -> str | None:
         """Return the reason of one image: that it is no upright chest outweighs whose it is."""
-        recognised = {r: s for r, s in zip(self.reasons, scores, strict=True) if s > 0}
-        outside = recognised.pop(OUTSIDE_POPULATION, None) is not None
-        if recognised:
-            return max(recognised, key=lambda reason: recognised[reason])
-        if distance > (self.outer_limit if outside else self.limit):
+        recognised = [(s, r) for r, s in zip(self.reasons, scores, strict=True) if s > 0]
+        misfit = max((pair for pair in recognised if pair[1] != OUTSIDE_POPULATION), default=None)
+        if misfit:
+            return misfit[1]
+        if distance > (self.outer_limit if recognised else self.limit):
             return NOT_CHEST
-        return OUTSIDE_POPULATION if outside else None
+        return OUTSIDE_POPULATION if recognised else None
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the arrays for the artifact."""
@@ -147,14 +150,33 @@ def is_blank(prepared: NDArray[np.floating[Any]]) -> bool:
     return float(prepared.std()) < BLANK_DEVIATION
 
 
+@dataclass(frozen=True, slots=True)
+class Misfits:
+    """Features of one kind of images that may not be judged.
+
+    Parameters
+    ----------
+    reason
+        Why not.
+    fitted
+        To fit the kind's head, shape (N, F).
+    placing
+        Others, to place its threshold, shape (M, F).
+    """
+
+    reason: str
+    fitted: NDArray[Any]
+    placing: NDArray[Any]
+
+
 def fit_gate(
     children: NDArray[Any],
     held_out: NDArray[Any],
-    misfits: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+    misfits: Sequence[Misfits],
     *,
-    passing: float = 0.997,
+    disturbed: NDArray[Any] | None = None,
     axes: int = 64,
-    ridge: float = 30.0,
+    ridge: float = 3.0,
 ) -> PixelGate:
     """Fit the statistics.
 
@@ -163,40 +185,62 @@ def fit_gate(
     children
         Features of training children, shape (N, F).
     held_out
-        Features of children not trained on, shape (V, F): they set every threshold.
+        Features of children not trained on, shape (V, F): they set every threshold, such that
+        `PASSING` of them pass all tests together.
     misfits
-        Reason -> features of such images to fit its head, and others to place its threshold.
-    passing
-        Share of the held-out children that each single test lets pass.
+        The kinds.
+    disturbed
+        Features of children not trained on whose exposure, sharpness and framing were changed,
+        shape (D, F): a hospital of the population whose images look somewhat different.
     axes
         Number of principal axes.
     ridge
         Penalty on the heads' weights.
     """
     base = _fit_distance(children, axes)
-    limit = float(np.quantile(base.distance(held_out), passing))
-    outer_limit = limit
-    upright = base.standardise(children)
-    if OUTSIDE_POPULATION in misfits:
-        outside = misfits[OUTSIDE_POPULATION][0]
-        outer_limit = max(limit, float(np.quantile(base.distance(outside), 0.99)))
-        upright = np.vstack([upright, base.standardise(outside)])
-    heads = []
-    for reason, (fitted, others) in misfits.items():
-        fit = base.standardise(children) if reason == OUTSIDE_POPULATION else upright
-        weight, bias = _fit_head(fit, base.standardise(fitted), ridge)
-        passed = float(np.quantile(base.standardise(held_out) @ weight + bias, passing))
-        caught = float(np.quantile(base.standardise(others) @ weight + bias, 0.05))
-        # Where the two are well apart, half way: images of another hospital get some room.
-        heads.append((weight, bias - max(passed, (passed + caught) / 2)))
-    return replace(
-        base,
-        limit=limit,
-        outer_limit=outer_limit,
-        reasons=tuple(misfits),
-        weights=np.stack([w for w, _ in heads], axis=1),
-        bias=np.array([b for _, b in heads]),
-    )
+    adults = [m.fitted for m in misfits if m.reason == OUTSIDE_POPULATION]
+    upright = np.vstack([base.standardise(f) for f in (children, *adults)])
+    heads = [
+        fit_head(
+            base.standardise(children) if m.reason == OUTSIDE_POPULATION else upright,
+            base.standardise(m.fitted),
+            ridge,
+        )
+        for m in misfits
+    ]
+    weights = np.stack([w for w, _ in heads], axis=1) if heads else np.zeros((len(base.mean), 0))
+    bias = np.array([b for _, b in heads])
+    whole = replace(base, reasons=tuple(m.reason for m in misfits), weights=weights, bias=bias)
+    for each in EACH_PASSING:
+        gate = _placed(whole, held_out, disturbed, misfits, each)
+        if np.mean([reason is None for reason in gate.judge(held_out)]) >= PASSING:
+            break
+    return gate
+
+
+def _placed(
+    gate: PixelGate,
+    held_out: NDArray[Any],
+    disturbed: NDArray[Any] | None,
+    misfits: Sequence[Misfits],
+    each: float,
+) -> PixelGate:
+    """Return the gate with the thresholds at which each test lets a share `each` pass."""
+
+    def passing(measure: Callable[[NDArray[Any]], Floats]) -> Floats:
+        most = np.quantile(measure(held_out), each, axis=0)
+        if disturbed is None:
+            return np.asarray(most)
+        return np.maximum(most, np.quantile(measure(disturbed), each - DISTURBED_LESS, axis=0))
+
+    limit = float(passing(gate.distance))
+    far = [gate.distance(m.fitted) for m in misfits if m.reason == OUTSIDE_POPULATION]
+    outer = max([limit, *(float(np.quantile(distance, 0.99)) for distance in far)])
+    passed = passing(gate.scores)
+    caught = [np.quantile(gate.scores(m.placing)[:, i], 0.05) for i, m in enumerate(misfits)]
+    # Where the two are well apart, half way: images of another hospital get some room.
+    bias = gate.bias - np.maximum(passed, (passed + np.array(caught)) / 2)
+    return replace(gate, limit=limit, outer_limit=outer, bias=bias)
 
 
 def _fit_distance(children: NDArray[Any], axes: int) -> PixelGate:
@@ -211,8 +255,23 @@ def _fit_distance(children: NDArray[Any], axes: int) -> PixelGate:
     return PixelGate(mean, scale, whitened, residual, np.inf, np.inf, (), nothing, np.zeros(0))
 
 
-def _fit_head(fit: Floats, misfit: Floats, ridge: float, rounds: int = 20) -> tuple[Floats, float]:
-    """Fit a ridge logistic regression by Newton's method; both sides weigh alike."""
+def fit_head(fit: Floats, misfit: Floats, ridge: float, rounds: int = 20) -> tuple[Floats, float]:
+    """Fit a ridge logistic regression by Newton's method; both sides weigh alike.
+
+    Parameters
+    ----------
+    fit, misfit
+        Standardised features, shape (N, F) and (M, F).
+    ridge
+        Penalty on the weights.
+    rounds
+        Most steps.
+
+    Returns
+    -------
+    tuple
+        Weights (F,) and bias; the score is above zero where `misfit` is more likely.
+    """
     x = np.vstack([fit, misfit])
     x = np.hstack([x, np.ones((len(x), 1))])
     y = np.r_[np.zeros(len(fit)), np.ones(len(misfit))]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from model import data, negatives
 from model.fitness import NOT_CHEST, OUTSIDE_POPULATION
-from model.gate import PixelGate, fit_gate
+from model.gate import Misfits, PixelGate, fit_gate
+from model.images import image_files
 from model.preprocess import Preprocessing
 
 Images = NDArray[np.float16]
@@ -19,13 +20,14 @@ Features = NDArray[np.float32]
 Extract = Callable[[NDArray[Any]], Features]
 
 MOST_CHILDREN, MOST_ADULTS = 1200, 1200  # images
-EACH_FAMILY = 150  # images of each made-up kind, to fit
+EACH_KIND = 300  # images of each made-up kind, to fit
 MEASURED = 100  # and to measure
+MILD = 0.5  # strength of the changes that children's images must survive
 
 
 def fit_pixel_gate(
     extract: Extract,
-    disturb: Callable[[NDArray[Any]], NDArray[Any]],
+    disturb: Callable[[NDArray[Any], float], NDArray[Any]],
     train: data.Loaded,
     validation: data.Loaded,
     adults: Images | None,
@@ -39,8 +41,8 @@ def fit_pixel_gate(
     extract
         Prepared images (N, size, size) -> features (N, F).
     disturb
-        Changes exposure, sharpness and framing at random: children and adults come from different
-        sources, and without it the gate would learn to tell JPEG encoders apart.
+        Changes exposure, sharpness and framing at random, with a strength: children and adults come
+        from different sources, and without it the gate would learn to tell JPEG encoders apart.
     train, validation
         Images of children; half of the validation patients set the thresholds, the other half
         is measured.
@@ -56,15 +58,19 @@ def fit_pixel_gate(
     setting, measuring = _halves(validation, seed)
 
     def both(images: Images) -> Features:
-        return np.concatenate([extract(images), extract(disturb(images))])
+        return np.concatenate([extract(images), extract(disturb(images, 1.0))])
 
     misfits = _made_up(extract, children, setting, seed)
     if adults is not None:
         adults = _some(adults, MOST_ADULTS, generator)
         cut = int(0.85 * len(adults))
-        misfits = {OUTSIDE_POPULATION: (both(adults[:cut]), extract(adults[cut:])), **misfits}
-    gate = fit_gate(both(children), extract(setting), misfits)
-    figures = _measure(gate, extract, measuring, misfits, seed)
+        misfits = [
+            Misfits(OUTSIDE_POPULATION, both(adults[:cut]), extract(adults[cut:])),
+            *misfits,
+        ]
+    mildly = extract(disturb(setting, MILD))
+    gate = fit_gate(both(children), extract(setting), misfits, disturbed=mildly)
+    figures = _measure(gate, extract, disturb, measuring, misfits, seed)
     if other_adults is not None:
         figures["stopped"]["adults of a second collection"] = _stopped(gate, extract(other_adults))
         figures["never_fitted"].append("adults of a second collection")
@@ -73,7 +79,7 @@ def fit_pixel_gate(
 
 def load_adults(folders: Sequence[Path], spec: Preprocessing, seed: int) -> Images | None:
     """Load up to `MOST_ADULTS` images from all folders together, or None when there are none."""
-    paths = [path for folder in folders for path in data.image_files(folder)]
+    paths = [path for folder in folders for path in image_files(folder)]
     if not paths:
         return None
     order = np.random.default_rng(seed).permutation(len(paths))[:MOST_ADULTS]
@@ -95,46 +101,42 @@ def _halves(validation: data.Loaded, seed: int) -> tuple[Images, Images]:
     return validation.images[inside], validation.images[~inside]
 
 
-def _made_up(
-    extract: Extract, fitting: Images, placing: Images, seed: int
-) -> dict[str, tuple[Features, Features]]:
-    """Return reason -> features of made-up misfits, to fit its head and to place its threshold."""
-    made = {}
-    for reason, makers in negatives.MAKERS.items():
-        count = EACH_FAMILY if len(makers) > 1 else 3 * EACH_FAMILY
-        parts = [
-            np.concatenate(
-                [extract(negatives.make(m, source, n, seed + k)) for m in makers.values()]
-            )
-            for k, (source, n) in enumerate([(fitting, count), (placing, max(5, count // 5))])
-        ]
-        made[reason] = (parts[0], parts[1])
-    return made
+def _made_up(extract: Extract, fitting: Images, placing: Images, seed: int) -> list[Misfits]:
+    """Return the kinds of made-up misfits, to fit their heads and to place the thresholds."""
+    placed = max(5, EACH_KIND // 5)
+    return [
+        Misfits(
+            reason,
+            extract(negatives.make(maker, fitting, EACH_KIND, seed)),
+            extract(negatives.make(maker, placing, placed, seed + 1)),
+        )
+        for reason, makers in negatives.MAKERS.items()
+        for maker in makers.values()
+    ]
 
 
 def _measure(
     gate: PixelGate,
     extract: Extract,
+    disturb: Callable[[NDArray[Any], float], NDArray[Any]],
     children: Images,
-    misfits: dict[str, tuple[Features, Features]],
+    misfits: Sequence[Misfits],
     seed: int,
 ) -> dict[str, Any]:
     """Return the share of children that pass, and of each kind of misfit that is stopped."""
     stopped = {}
-    if OUTSIDE_POPULATION in misfits:
-        stopped["adults (they also placed the threshold)"] = _stopped(
-            gate, misfits[OUTSIDE_POPULATION][1]
-        )
+    for adults in (m for m in misfits if m.reason == OUTSIDE_POPULATION):
+        stopped["adults (they also placed the threshold)"] = _stopped(gate, adults.placing)
     known = {name: m for makers in negatives.MAKERS.values() for name, m in makers.items()}
     for name, maker in {**known, **negatives.HELD_OUT}.items():
         stopped[name] = _stopped(gate, extract(negatives.make(maker, children, MEASURED, seed + 7)))
-    passed = 1 - _stopped(gate, extract(children))
     return {
         "children_images": len(children),
-        "children_passed": passed,
+        "children_passed": 1 - _stopped(gate, extract(children)),
+        "disturbed_children_passed": 1 - _stopped(gate, extract(disturb(children, MILD))),
         "stopped": stopped,
         "never_fitted": sorted(negatives.HELD_OUT),
-        "reasons": [NOT_CHEST, *misfits],
+        "reasons": sorted({NOT_CHEST, *(m.reason for m in misfits)}),
     }
 
 

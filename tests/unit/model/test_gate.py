@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model import negatives
-from model.gate import PixelGate, fit_gate, is_blank
+from model.gate import Misfits, PixelGate, fit_gate, is_blank
 
 
 def cloud(middle: float, seed: int, count: int = 400) -> np.ndarray:
@@ -16,10 +16,10 @@ def cloud(middle: float, seed: int, count: int = 400) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def gate() -> PixelGate:
-    misfits = {
-        "OUTSIDE_POPULATION": (cloud(8, 2), cloud(8, 3)),
-        "ROTATED": (cloud(-8, 4), cloud(-8, 5)),
-    }
+    misfits = [
+        Misfits("OUTSIDE_POPULATION", cloud(8, 2), cloud(8, 3)),
+        Misfits("ROTATED", cloud(-8, 4), cloud(-8, 5)),
+    ]
     return fit_gate(cloud(0, 0), cloud(0, 1), misfits, axes=6)
 
 
