@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 PRESENT, ABSENT, UNDETERMINED = "PRESENT", "ABSENT", "UNDETERMINED"
+TARGET_SENSITIVITY = 0.95  # of the released threshold
 
 
 @dataclass(frozen=True, slots=True)

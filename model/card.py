@@ -17,16 +17,18 @@ ATTRIBUTIONS: tuple[tuple[str, str], ...] = (
     (
         r"COVID-\d+|Normal-\d+",
         "COVID-19 Radiography Database (M. E. H. Chowdhury et al., IEEE Access 8, 2020; T. Rahman "
-        "et al., Computers in Biology and Medicine 132, 2021), for research use; used to fit the "
-        "population gate only.",
+        "et al., Computers in Biology and Medicine 132, 2021), for research use.",
     ),
     (
         r"\d{8}_\d{3}",
         "NIH ChestX-ray14, provided by the National Institutes of Health Clinical Center (X. Wang "
-        "et al., CVPR 2017); used for the population gate only.",
+        "et al., CVPR 2017).",
     ),
 )
 
+
+RESEARCH = "for research use"
+CC_BY = "CC BY 4.0"
 
 LIMITS = (
     "## Limits",
@@ -41,10 +43,28 @@ LIMITS = (
 )
 
 
-def attribution(names: Iterable[str]) -> str:
-    """Return what the terms of the public sets recognised by their file names ask to be said."""
+def attribution(names: Iterable[str], inherited: str = "") -> str:
+    """Return what the terms of the public sets ask to be said.
+
+    Parameters
+    ----------
+    names
+        File names, by which the sets are recognised.
+    inherited
+        The attribution of the artifact that lent its weights.
+    """
     found = {text for name in names for pattern, text in ATTRIBUTIONS if re.match(pattern, name)}
+    found |= {text for _, text in ATTRIBUTIONS if text in inherited}
     return " ".join(text for _, text in ATTRIBUTIONS if text in found) or "Data not attributed."
+
+
+def licence(said: str) -> str:
+    """Return under what terms weights may be used, given the attribution of their images."""
+    if RESEARCH in said:
+        return f"{RESEARCH}, as part of the images they were trained on; of the rest {CC_BY}."
+    if CC_BY in said:
+        return f"{CC_BY}, as the images they were trained on."
+    return "as the images they were trained on."
 
 
 def render(description: Mapping[str, Any]) -> str:
@@ -86,23 +106,58 @@ def _use(description: Mapping[str, Any]) -> list[str]:
 
 def _training(description: Mapping[str, Any]) -> list[str]:
     training, spec = description["training"], description["preprocessing"]
-    start = {
-        "none": "random weights (from scratch: no transfer)",
-        "imagenet": "keras-hub's ImageNet weights",
-    }.get(training["weights"], "the weights of another artifact or file")
     return [
         "## Training",
         "",
         f"- network: {training['backbone']} on one grey channel, input"
         f" {spec['size']} x {spec['size']}",
-        f"- started from: {start}",
-        f"- epochs: {training['epochs']}, seed {training['seed']}, precision while training:"
-        f" {training['precision']}; released in half, served in single precision",
-        f"- duration: {description['seconds'] / 60:.0f} minutes on {description['machine']}",
-        f"- images: {description['train_images']} ({description['train_balance']});"
-        f" fingerprint `{description['data_fingerprint'][:16]}`",
-        f"- command: `{description['command']}`",
+        f"- started from: {_start(description)}",
+        f"- precision while training: {training['precision']}; released in half, served in single"
+        " precision",
         f"- libraries: {', '.join(f'{k} {v}' for k, v in description['libraries'].items())}",
+        "",
+        *(line for number, run in enumerate(_runs(description), 1) for line in _run(number, run)),
+    ]
+
+
+def _start(description: Mapping[str, Any]) -> str:
+    start = description.get("started_from")
+    if start:
+        first = _runs(description)[0]
+        scratch = " (from random weights)" if not first.get("started_from") else ""
+        return f"the first training below{scratch}, digest `{str(start['digest'])[:16]}`"
+    return {
+        "none": "random weights (from scratch: no transfer)",
+        "imagenet": "keras-hub's ImageNet weights",
+    }.get(description["training"]["weights"], "weights from a file")
+
+
+def _runs(description: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the trainings that led to an artifact, the first one first."""
+    start = description.get("started_from")
+    return [*(_runs(start) if start else []), description]
+
+
+def _run(number: int, run: Mapping[str, Any]) -> list[str]:
+    """Return one training: data, command, and what each of its steps reached."""
+    lines = [
+        f"{number}. {run['train_images']} images ({run['train_balance']}), fingerprint"
+        f" `{run['data_fingerprint'][:16]}`, {run['seconds'] / 60:.0f} minutes:",
+        f"   `{run['command']}`",
+        "",
+    ]
+    names = sorted({name for step in run.get("steps", ()) for name in step} - {"step", "epochs"})
+    if not names:
+        return lines
+    return [
+        *lines,
+        f"   | step | epochs | {' | '.join(n.removeprefix('val_') for n in names)} |",
+        f"   |---|---|{'---|' * len(names)}",
+        *(
+            f"   | {step['step']} | {step['epochs']} |"
+            f" {' | '.join(f'{step[n]:.4f}' for n in names)} |"
+            for step in run["steps"]
+        ),
         "",
     ]
 
@@ -132,8 +187,8 @@ def _validation(figures: Mapping[str, Any], description: Mapping[str, Any]) -> l
         *(f"| {name} | {value} |" for name, value in rows),
         "",
         f"Temperature {description['temperature']:.2f}; threshold {point['threshold']:.3f}, chosen",
-        f"for a sensitivity of {point['sensitivity']:.2f} on the validation images and as many",
-        f"disturbed copies; undetermined from {point['low']:.3f} to {point['high']:.3f}.",
+        f"for a sensitivity of at least {point['sensitivity']:.2f} on the validation images, as",
+        f"they are and disturbed; undetermined from {point['low']:.3f} to {point['high']:.3f}.",
         "",
         "**Validation flatters.** It comes from the same hospital and the same years as the",
         "training images, and temperature and threshold were chosen on it. On the official test",
@@ -163,7 +218,7 @@ def _gate(figures: Mapping[str, Any] | None) -> list[str]:
         "## What it refuses",
         "",
         f"Of {figures['children_images']} images of children that had no part in fitting the gate,"
-        f" {figures['children_passed']:.1%} pass. Stopped:",
+        f" {figures['children_passed']:.1%} pass{_changed(figures)}. Stopped:",
         "",
         "| images | stopped |",
         "|---|---|",
@@ -177,3 +232,8 @@ def _gate(figures: Mapping[str, Any] | None) -> list[str]:
         "public collections of adults may share sources, so other adults may fare worse too.",
         "",
     ]
+
+
+def _changed(figures: Mapping[str, Any]) -> str:
+    share = figures.get("disturbed_children_passed")
+    return f"; mildly changed in exposure, sharpness and framing, {share:.1%}" if share else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import ConfigurationError
-from model import data, figures, page
+from model import data, figures, page, sources
 from model.data import DataError
 from model.fitness import Population
 from model.judgement import Judgement, judge, report, show, worst
@@ -26,7 +26,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python model/evaluate.py", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="an artifact")
-    parser.add_argument("--data", type=Path, required=True, help="folder with labelled images")
+    named = "folder with labelled images, or kaggle:<owner>/<dataset>"
+    parser.add_argument("--data", required=True, help=named)
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     parser.add_argument("--population", choices=["withhold", "flag", "ignore"], default="withhold")
     return parser.parse_args(arguments)
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: figures need matplotlib: pip install 'cxr-worker[train]'", file=sys.stderr)
         return 2
     try:
-        text = evaluate(options.model, options.data, options.out, options.population)
+        folder = sources.folder(options.data)
+        text = evaluate(options.model, folder, options.out, options.population)
     except (ConfigurationError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,14 +62,16 @@ def evaluate(model: Path, folder: Path, out: Path, population: Population = "wit
         If `out` cannot be written.
     """
     folder = folder.resolve()
-    chosen = folder / "test" if (folder / "test").is_dir() else folder
-    examples = data.find_examples(chosen)
+    chosen = data.part(folder, data.TEST) or folder
+    notes: list[str] = []
+    examples = data.find_examples(chosen, notes.append)
     classifier = Classifier.load(model)
     judgement = judge(classifier, data.load(examples, classifier.spec), population)
     told = {
         "data": str(chosen.relative_to(folder.parent)),
         **report(judgement),
         "mistakes": _mistakes(judgement),
+        "notes": notes,
         "unreadable": [f"{path.name}: {why}" for path, why in judgement.loaded.unreadable],
     }
     out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,9 @@
 
 HiResCAM (activation times gradient, place by place) is taken at the two stages that the network
 pools, and the two maps are averaged: the map of the last stage, which alone feeds the answer, is
-what each place adds to it; that of the stage before is twice as fine.
+what each place adds to it; that of the stage before is twice as fine. Only the stage between the
+two is gone through backwards, so that a map costs about as much as an answer and a half
+(`benchmarks/explain.py`).
 
 References
 ----------

@@ -63,7 +63,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _percent_axes(axes: Any, x: str, y: str) -> None:
-    axes.set(xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
 
 
@@ -79,7 +79,7 @@ def _roc(axes: Any, figures: Figures) -> None:
     axes.step([0, *x], [0, *y], where="post", color=BLUE, label=label)
     axes.plot([0, 1], [0, 1], ":", color=GREY)
     at = (1 - figures["specificity"], figures["sensitivity"])
-    axes.plot(*at, "o", color=RED, label="at the released threshold")
+    axes.plot(*at, "o", color=RED, label="at the threshold")
     axes.set_title("Pneumonia against normal: ROC")
     axes.legend(loc="lower right")
     _percent_axes(axes, "1 - specificity", "sensitivity")
@@ -93,7 +93,7 @@ def _precision_recall(axes: Any, figures: Figures) -> None:
     axes.axhline(share, ls=":", color=GREY, label=f"share of pneumonia here {share:.2f}")
     if figures["ppv"] is not None:
         at = (figures["sensitivity"], figures["ppv"])
-        axes.plot(*at, "o", color=RED, label="at the released threshold")
+        axes.plot(*at, "o", color=RED, label="at the threshold")
     axes.set_title("Precision and recall")
     axes.legend(loc="lower left")
     _percent_axes(axes, "sensitivity (recall)", "PPV (precision)")
@@ -104,10 +104,13 @@ def _reliability(axes: Any, figures: Figures) -> None:
     x, y = _column(rows, "predicted"), _column(rows, "observed")
     axes.plot([0, 1], [0, 1], ":", color=GREY, label="perfect")
     label = f"calibration error {figures['calibration_error']:.3f}"
-    axes.plot(x, y, "o-", color=BLUE, label=label)
+    ends = np.array([row["observed_interval"] for row in rows]).T
+    axes.errorbar(x, y, np.abs(ends - y), fmt="o-", color=BLUE, elinewidth=1, label=label)
     for at_x, at_y, row in zip(x, y, rows, strict=True):
-        axes.annotate(str(row["count"]), (at_x, at_y), (4, -11), textcoords="offset points", size=7)
-    axes.set_title("Reliability (numbers: images in each bin)")
+        side, align = (-5, "right") if at_x > 0.9 else (5, "left")
+        place = {"xytext": (side, -10), "textcoords": "offset points", "ha": align}
+        axes.annotate(str(row["count"]), (at_x, at_y), size=7, **place)
+    axes.set_title("Reliability (bars: 95 %; numbers: images)")
     axes.legend(loc="upper left")
     _percent_axes(axes, "told probability of pneumonia", "observed share of pneumonia")
 
@@ -173,7 +176,11 @@ def subgroups(rows: Sequence[Mapping[str, Any]]) -> Any:
         axes.plot([], [], "o-", color=colour, label=label)
     labels = [f"{r['family']}: {r['group']} ({r['images']})" for r in rows]
     axes.set_yticks(range(len(rows)), labels)
-    axes.set(title="Subgroups at the released threshold", xlim=(-0.01, 1.01))
+    for number in range(1, len(rows)):  # a line between families
+        if rows[number]["family"] != rows[number - 1]["family"]:
+            axes.axhline(number - 0.5, color=GREY, lw=0.5)
+    axes.set(title="Subgroups at the threshold (answered images)", xlabel="share")
+    axes.set_xlim(right=1.01)
     axes.invert_yaxis()
     axes.grid(alpha=0.3, axis="x")
     figure.legend(loc="outside lower center", ncols=2)
@@ -184,7 +191,7 @@ def sheet(title: str, shown: Iterable[Shown]) -> Any:
     """Return images side by side, each with its heat map laid over a second copy."""
     items = list(shown)
     rows = max(1, -(-len(items) // COLUMNS))
-    figure = _figure(3.2 * COLUMNS, 2.1 * rows + 0.4)
+    figure = _figure(3.2 * COLUMNS, 1.85 * rows + 0.4)
     figure.suptitle(title)
     grid = np.atleast_2d(figure.subplots(rows, COLUMNS))
     for axes in grid.flat:

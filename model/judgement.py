@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model import curves, subgroups
-from model.calibration import UNDETERMINED
+from model.calibration import UNDETERMINED, OperatingPoint
 from model.data import BACTERIAL, NORMAL, PNEUMONIA, VIRAL, Example, Loaded
 from model.explain import Explainer
 from model.figures import Shown
-from model.fitness import Population, check_header
-from model.metrics import Floats, auc, confusion, rate_intervals, summary
+from model.fitness import Population, Verdict, check_header
+from model.metrics import (
+    Floats,
+    auc,
+    bootstrap_interval,
+    confusion,
+    rate_intervals,
+    rates,
+    summary,
+    wilson,
+)
 from model.predict import Classifier, Prediction
 from model.subgroups import ImageFacts
 
@@ -36,12 +45,15 @@ class Judgement:
         The images, prepared.
     facts, predictions
         Of each image.
+    population
+        What a patient outside the intended population led to.
     """
 
     classifier: Classifier
     loaded: Loaded
     facts: Sequence[ImageFacts]
     predictions: Sequence[Prediction]
+    population: Population = "withhold"
 
     @property
     def examples(self) -> list[Example]:
@@ -61,21 +73,22 @@ class Judgement:
 
     @property
     def patients(self) -> list[str]:
-        """The patient of each image: the header's, else the file name's."""
-        pairs = zip(self.facts, self.examples, strict=True)
-        return [facts.patient or example.patient for facts, example in pairs]
+        """The patient of each image."""
+        return [e.patient for e in self.examples]
 
 
 def judge(classifier: Classifier, loaded: Loaded, population: Population = "withhold") -> Judgement:
     """Answer for every image as the worker would: its header is asked first, then its pixels."""
     facts = [subgroups.read_facts(example.path) for example in loaded.examples]
-    verdicts = [check_header(f.header, population).reason if f.header else None for f in facts]
+    verdicts = [check_header(f.header, population) if f.header else Verdict() for f in facts]
     answers = classifier.predict(loaded.images, population)
     predictions = [
-        Prediction(reason=reason) if reason else answer
-        for reason, answer in zip(verdicts, answers, strict=True)
+        Prediction(reason=verdict.reason)
+        if verdict.reason
+        else replace(answer, flags=tuple(dict.fromkeys(verdict.flags + answer.flags)))
+        for verdict, answer in zip(verdicts, answers, strict=True)
     ]
-    return Judgement(classifier, loaded, facts, predictions)
+    return Judgement(classifier, loaded, facts, predictions, population)
 
 
 def report(judgement: Judgement) -> dict[str, Any]:
@@ -90,11 +103,17 @@ def report(judgement: Judgement) -> dict[str, Any]:
         judgement.probability,
         judgement.facts,
         threshold,
+        {"flag": ["" if p.reason else ", ".join(p.flags) or "none" for p in predictions]},
     )
     values = {
         "model": {n: getattr(info, n) for n in ("name", "version", "digest", "threshold")},
         "undetermined": list(info.undetermined),
+        "images": len(examples),
+        "patients": len(set(judgement.patients)),
+        "pneumonia": int(judgement.truth.sum()),
+        "population": judgement.population,
         "refused": dict(Counter(p.reason for p in predictions if p.reason)),
+        "flagged": dict(Counter(flag for p in predictions if not p.reason for flag in p.flags)),
         "all": figures(judgement),
         "by_label": {
             label: dict(
@@ -115,10 +134,26 @@ def figures(judgement: Judgement) -> dict[str, Any] | None:
     if truth.all() or not truth.any():
         return None
     patients = [p for p, known in zip(judgement.patients, assessed, strict=True) if known]
-    point = judgement.classifier.point
+    values = measure(truth, probability, patients, judgement.classifier.point)
+    return {**values, **_kinds(judgement)}
+
+
+def measure(
+    truth: NDArray[np.bool_], probability: Floats, patients: Sequence[str], point: OperatingPoint
+) -> dict[str, Any]:
+    """Return everything that is told and drawn of probabilities, as JSON values.
+
+    Parameters
+    ----------
+    truth, probability, patients
+        Of each image; both classes present.
+    point
+        Threshold and undetermined band.
+    """
     values = {
         **summary(truth, probability, patients, point),
         **rate_intervals(confusion(truth, probability >= point.threshold)),
+        "decided": _decided(truth, probability, point),
         "average_precision": curves.average_precision(truth, probability),
         "findings": {
             name: dict(Counter(point.finding(p) for p in probability[truth == ill]))
@@ -127,21 +162,40 @@ def figures(judgement: Judgement) -> dict[str, Any] | None:
         "roc": curves.roc(truth, probability),
         "precision_recall": curves.precision_recall(truth, probability),
         "decision": curves.decision(truth, probability),
-        **_kinds(judgement),
     }
     finite: dict[str, Any] = _finite(values)
     return finite
 
 
-def _kinds(judgement: Judgement) -> dict[str, float]:
-    pairs = zip(judgement.examples, judgement.predictions, strict=True)
-    known = [(e.label == BACTERIAL, p.bacterial) for e, p in pairs if e.label in (BACTERIAL, VIRAL)]
-    told = [(kind, score) for kind, score in known if score is not None]
-    if not told:
+def _decided(
+    truth: NDArray[np.bool_], probability: Floats, point: OperatingPoint
+) -> dict[str, Any]:
+    """Return the rates of the answers that were not undetermined."""
+    decided = np.array([point.finding(p) != UNDETERMINED for p in probability], bool)
+    counts = confusion(truth[decided], probability[decided] >= point.threshold)
+    return {"images": int(decided.sum()), **rates(counts), **rate_intervals(counts)}
+
+
+def _kinds(judgement: Judgement) -> dict[str, Any]:
+    """Return how well bacterial and viral pneumonias are told apart, where both occur."""
+    told = [
+        (e.label == BACTERIAL, p.bacterial, e.patient)
+        for e, p in zip(judgement.examples, judgement.predictions, strict=True)
+        if e.label in (BACTERIAL, VIRAL) and p.bacterial is not None
+    ]
+    kind, score = np.array([k for k, _, _ in told], bool), np.array([s for _, s, _ in told], float)
+    if kind.all() or not kind.any():
         return {}
-    kind, score = np.array([k for k, _ in told]), np.array([s for _, s in told], np.float64)
-    right = float(((score > 0.5) == kind).mean())
-    return {"bacterial_auc": auc(kind, score), "bacterial_accuracy": right}
+    right = int(((score > 0.5) == kind).sum())
+    return {
+        "kinds": len(told),
+        "bacterial_auc": auc(kind, score),
+        "bacterial_auc_interval": list(
+            bootstrap_interval(auc, kind, score, [patient for _, _, patient in told])
+        ),
+        "bacterial_accuracy": right / len(told),
+        "bacterial_accuracy_interval": wilson(right, len(told)),
+    }
 
 
 def _finite(value: Any) -> Any:
@@ -171,6 +225,6 @@ def show(judgement: Judgement, places: Sequence[int]) -> list[Shown]:
         heatmap = explainer.heatmap(image, PNEUMONIA if called else NORMAL)
         finding = judgement.predictions[place].finding
         doubt = ", undetermined" if finding == UNDETERMINED else ""
-        title = f"{number}: {judgement.examples[place].label}, told {probability:.2f}{doubt}"
+        title = f"{number}: {judgement.examples[place].label}, told {probability:.0%}{doubt}"
         shown.append(Shown(np.asarray(image, np.float32), heatmap, title))
     return shown

@@ -108,6 +108,31 @@ def rate_intervals(counts: dict[str, int]) -> dict[str, list[float] | None]:
     }
 
 
+def at_prevalence(sensitivity: float, specificity: float, prevalence: float) -> dict[str, float]:
+    """Return what calls are worth where pneumonia is more or less common.
+
+    Parameters
+    ----------
+    sensitivity, specificity
+        Of the model, in [0, 1].
+    prevalence
+        Share of the children with pneumonia, in (0, 1).
+
+    Returns
+    -------
+    dict
+        `called`, the share that is called pneumonia, and `ppv` and `npv`; NaN where nothing is
+        called.
+    """
+    found, false = prevalence * sensitivity, (1 - prevalence) * (1 - specificity)
+    missed, right = prevalence * (1 - sensitivity), (1 - prevalence) * specificity
+    return {
+        "called": found + false,
+        "ppv": found / (found + false) if found + false else float("nan"),
+        "npv": right / (missed + right) if missed + right else float("nan"),
+    }
+
+
 def wilson(part: int, whole: int, z: float = 1.96) -> list[float]:
     """Return the interval of a share, honest for small numbers and for 0 % and 100 % too.
 
@@ -124,10 +149,10 @@ def wilson(part: int, whole: int, z: float = 1.96) -> list[float]:
 
 def calibration_bins(
     truth: NDArray[np.bool_], probability: Floats, bins: int = 10
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Return count, mean probability and observed share for each occupied bin of equal width."""
     index = np.minimum((probability * bins).astype(int), bins - 1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i in np.unique(index):
         inside = index == i
         rows.append(
@@ -135,6 +160,7 @@ def calibration_bins(
                 "count": int(inside.sum()),
                 "predicted": float(probability[inside].mean()),
                 "observed": float(truth[inside].mean()),
+                "observed_interval": wilson(int(truth[inside].sum()), int(inside.sum())),
             }
         )
     return rows

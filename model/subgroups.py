@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data import DICOM_SUFFIXES
 from model.fitness import HeaderFacts, age_years
+from model.images import is_dicom, read_header
 from model.metrics import Floats, auc, confusion, rate_intervals, rates
 
 
@@ -28,25 +29,20 @@ class ImageFacts:
         What a DICOM header says; None for other files.
     sex
         DICOM `M`, `F` or `O`; empty when not stated.
-    patient
-        DICOM Patient ID, to count one patient's images together; empty when not stated.
     """
 
     rows: int
     columns: int
     header: HeaderFacts | None = None
     sex: str = ""
-    patient: str = field(default="", repr=False)
 
 
 def read_facts(path: Path) -> ImageFacts:
     """Read the facts of an image file whose pixels could be read."""
-    if path.suffix.lower() in DICOM_SUFFIXES:
-        import pydicom
-
-        ds = pydicom.dcmread(path, stop_before_pixels=True)
-        said = [str(ds.get(name, "") or "") for name in ("PatientSex", "PatientID")]
-        return ImageFacts(int(ds.Rows), int(ds.Columns), HeaderFacts.from_dataset(ds), *said)
+    if is_dicom(path):
+        ds = read_header(path)
+        sex = str(ds.get("PatientSex", "") or "")
+        return ImageFacts(int(ds.Rows), int(ds.Columns), HeaderFacts.from_dataset(ds), sex)
     with Image.open(path) as opened:
         return ImageFacts(opened.height, opened.width)
 
@@ -55,6 +51,7 @@ def read_facts(path: Path) -> ImageFacts:
 _ASPECTS = ((0.95, "taller than wide"), (1.05, "square"), (1.35, "wider"), (np.inf, "much wider"))
 _SIDES = ((512, "up to 512"), (1500, "513 to 1500"), (np.inf, "over 1500"))
 _AGES = ((1, "under 1"), (2, "1"), (4, "2 to 3"), (6, "4 to 5"), (np.inf, "6 and over"))
+ORDER = {name: i for rows in (_ASPECTS, _SIDES, _AGES) for i, (_, name) in enumerate(rows)}
 
 
 def _aspect(facts: ImageFacts) -> str:
@@ -91,6 +88,7 @@ def compare(
     probability: Floats,
     facts: Sequence[ImageFacts],
     threshold: float,
+    further: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """Return the figures of every group; families with one group only are left out.
 
@@ -106,13 +104,19 @@ def compare(
         Of each image.
     threshold
         From which probability on a pneumonia is called.
+    further
+        Other families: the group of each image, empty where it is not known.
     """
     named = np.asarray(labels)
-    kinds = {f"{kind} or normal": (named == kind) | ~truth for kind in sorted(set(named[truth]))}
+    kinds = {
+        f"{kind} against normal": (named == kind) | ~truth for kind in sorted(set(named[truth]))
+    }
     families: dict[str, Mapping[str, NDArray[np.bool_]]] = {"kind": kinds}
-    for family, group_of in FAMILIES.items():
-        groups = np.array([group_of(f) for f in facts])
-        families[family] = {str(g): groups == g for g in sorted(set(groups) - {""})}
+    grouped = {family: [group_of(f) for f in facts] for family, group_of in FAMILIES.items()}
+    for family, names in {**grouped, **further}.items():
+        groups = np.array(names)
+        present = sorted(set(groups) - {""}, key=lambda g: (ORDER.get(g, 0), g))
+        families[family] = {str(g): groups == g for g in present}
     return [
         {"family": family, "group": group, **_row(truth[inside], probability[inside], threshold)}
         for family, members in families.items()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -83,20 +86,40 @@ def test_a_map_does_not_depend_on_its_batch(classifier, chests):
     assert np.abs(many[-1] - explainer.heatmap(chests[-1])).max() < 1e-3
 
 
-@pytest.mark.parametrize("part", ["all", "head"])
-def test_the_map_changes_when_the_weights_are_randomised(released, chests, part):
-    """The sanity check of Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018."""
-    trained = Explainer.load(released).heatmaps(chests)
+@pytest.fixture(scope="module")
+def cascade(released, chests) -> dict[float, float]:
+    """How alike the maps are to the trained network's, by the share of layers randomised.
+
+    The sanity check of Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018: layers are
+    randomised one after the other, from the answer down to the image.
+    """
     classifier = Classifier.load(released)
+    explainer = Explainer.of(classifier)
+    trained = explainer.heatmaps(chests)
     generator = np.random.default_rng(5)
-    layers = (
-        classifier.network.layers if part == "all" else [classifier.network.get_layer("logits")]
-    )
-    for layer in layers:
-        layer.set_weights([_shuffled(generator, w) for w in layer.get_weights()])
-    randomised = Explainer.of(classifier).heatmaps(chests)
-    alike = [rank_correlation(a, b) for a, b in zip(trained, randomised, strict=True)]
-    assert np.mean(np.abs(alike)) < 0.5
+    layers = [layer for layer in classifier.network.layers if layer.get_weights()][::-1]
+    alike, done = {0.0: _alike(trained, explainer.heatmaps(chests))}, 0
+    for share in (1 / len(layers), 0.25, 0.5, 0.75, 1.0):
+        count = round(share * len(layers))
+        for layer in layers[done:count]:
+            layer.set_weights([_shuffled(generator, w) for w in layer.get_weights()])
+        done = count
+        alike[share] = _alike(trained, explainer.heatmaps(chests))
+    return alike
+
+
+def test_the_map_changes_as_the_weights_are_randomised_layer_by_layer(cascade):
+    print({round(share, 2): round(r, 2) for share, r in cascade.items()})
+    unchanged, head, *deeper = cascade.values()
+    assert unchanged > 0.99
+    assert head < 0.6
+    assert np.mean(deeper) < 0.4
+    assert deeper[-1] < 0.3
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> float:
+    pairs = zip(first, second, strict=True)
+    return float(np.mean([abs(rank_correlation(a, b)) for a, b in pairs]))
 
 
 def _shuffled(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray:
@@ -127,3 +150,14 @@ def test_the_target_is_what_speaks_for_the_finding():
 
 def test_no_images_give_no_maps(patch_finder):
     assert patch_finder.heatmaps(np.zeros((0, SIDE, SIDE))).shape == (0, SIDE, SIDE)
+
+
+def test_the_benchmark_tells_what_a_map_costs(released, capsys):
+    script = Path(__file__).parents[3] / "benchmarks" / "explain.py"
+    options = ["--model", str(released), "--batch", "2", "--rounds", "1"]
+    assert runpy.run_path(str(script))["main"](options) == 0
+    header, row = capsys.readouterr().out.splitlines()[-2:]
+    assert header.split()[-1] == "ratio"
+    count, answer, heat, ratio = map(float, row.split())
+    assert count == 2
+    assert ratio == pytest.approx(heat / answer, rel=0.2)

@@ -76,6 +76,22 @@ def test_a_finding_is_undetermined_inside_the_band_only():
     assert found == ["ABSENT", "UNDETERMINED", "UNDETERMINED", "PRESENT", "PRESENT"]
 
 
+def test_a_call_is_worth_less_where_the_illness_is_rare():
+    half = metrics.at_prevalence(0.9, 0.8, 0.5)
+    rare = metrics.at_prevalence(0.9, 0.8, 0.1)
+    assert half == {"called": 0.55, "ppv": 0.45 / 0.55, "npv": pytest.approx(0.4 / 0.45)}
+    assert rare["ppv"] == pytest.approx(0.09 / 0.27)
+    assert rare["npv"] == pytest.approx(0.72 / 0.73)
+    assert np.isnan(metrics.at_prevalence(0.0, 1.0, 0.5)["ppv"])
+
+
+def test_each_calibration_bin_says_how_sure_it_is():
+    rows = metrics.calibration_bins(np.arange(100) % 2 == 0, np.repeat([0.15, 0.95], [90, 10]))
+    assert [row["count"] for row in rows] == [90, 10]
+    widths = [row["observed_interval"][1] - row["observed_interval"][0] for row in rows]
+    assert widths[1] > 2 * widths[0]
+
+
 def test_the_interval_of_a_share_is_honest_at_its_ends():
     assert metrics.wilson(10, 10) == [pytest.approx(0.7225, abs=1e-3), 1.0]
     assert metrics.wilson(0, 10) == [pytest.approx(0, abs=1e-9), pytest.approx(0.2775, abs=1e-3)]
