@@ -1,12 +1,13 @@
 """Answers: `Classifier.load(path).predict(batch)`.
 
-TensorFlow is loaded by `Classifier.load` only; `load_info` reads the description alone.
+`load_info` reads the description alone; `Classifier.load` starts an engine, see `model.engines`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import ConfigurationError
-from model import artifact
+from model import artifact, engines
 from model.calibration import OperatingPoint, softmax
 from model.data import BACTERIAL, NORMAL, VIRAL
 from model.fitness import OUTSIDE_POPULATION, Population
 from model.gate import BLANK, PixelGate, is_blank
 from model.preprocess import FloatImage, Preprocessing, prepare
-from model.quiet import without_greeting
-
-Forward = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[Any]]]
 
 # Batches are padded to one of these, so that the graph is traced for no other size.
 BATCH_SIZES = (1, 4, 16)
@@ -42,6 +40,8 @@ class ModelInfo:
         Side of the network's input, pixels.
     temperature, calibrated
         Of the probabilities; whether they were calibrated on held-out patients.
+    kind_temperature
+        Of the conditional probabilities of bacterial and viral, which are less certain.
     threshold, undetermined
         Probability of pneumonia where the finding changes, and the band round it.
     metrics
@@ -59,6 +59,7 @@ class ModelInfo:
     input_size: int
     temperature: float
     calibrated: bool
+    kind_temperature: float
     threshold: float
     undetermined: tuple[float, float]
     metrics: Mapping[str, Any]
@@ -114,6 +115,7 @@ def _info(description: Mapping[str, Any]) -> ModelInfo:
         input_size=int(description["preprocessing"]["size"]),
         temperature=float(description["temperature"]),
         calibrated=bool(description["calibrated"]),
+        kind_temperature=float(description.get("kind_temperature", description["temperature"])),
         threshold=float(point["threshold"]),
         undetermined=(float(point["low"]), float(point["high"])),
         metrics=description["metrics"],
@@ -131,32 +133,63 @@ class Classifier:
         The artifact.
     device
         `auto`, `cpu` or `gpu`.
+    engine
+        `auto`, `tensorflow` or `openvino`; see `model.engines.start`. The figures of an artifact
+        were measured with TensorFlow.
+    cache
+        Folder where the network is kept in OpenVINO's form.
 
     Raises
     ------
     ConfigurationError
-        If the artifact cannot be built here, or there is no such device.
+        If the artifact cannot be built here, or there is no such device or engine.
     """
 
-    def __init__(self, released: artifact.Artifact, device: str = "auto") -> None:
+    def __init__(
+        self,
+        released: artifact.Artifact,
+        device: str = "auto",
+        engine: str = "tensorflow",
+        cache: Path | None = None,
+    ) -> None:
         description = released.description
-        self.info = _info(description)
-        self.spec = Preprocessing.from_dict(description["preprocessing"])
-        self.point = OperatingPoint(**description["operating_point"])
-        self.gate = PixelGate.from_artifact(description["gate"], released.arrays)
-        self.network, place = _build(description["architecture"], released, device)
-        self._forward = forward_graph(self.network, self.spec.size, place)
+        try:
+            self.info = _info(description)
+            self.spec = Preprocessing.from_dict(description["preprocessing"])
+            self.point = OperatingPoint(**description["operating_point"])
+            self.gate = PixelGate.from_artifact(description["gate"], released.arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                "CXR_MODEL",
+                f"the model cannot be built: {artifact.DESCRIPTION} lacks or misstates {error}; it"
+                " was made by another version of cxr-worker",
+            ) from error
+        self._released, self._device = released, device
+        self.engine, self._forward = engines.start(
+            released, lambda: self.network, device, engine, cache
+        )
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "auto") -> Classifier:
-        """Read an artifact and build its network.
+    def load(
+        cls,
+        path: Path | str,
+        device: str = "auto",
+        engine: str = "tensorflow",
+        cache: Path | None = None,
+    ) -> Classifier:
+        """Read an artifact and start its network.
 
         Raises
         ------
         ConfigurationError
-            If there is no artifact, it was changed, or there is no such device.
+            If there is no artifact, it was changed, or there is no such device or engine.
         """
-        return cls(artifact.read(Path(path)), device)
+        return cls(artifact.read(Path(path)), device, engine, cache)
+
+    @cached_property
+    def network(self) -> Any:
+        """The Keras network; built when it is first asked for, as OpenVINO answers without it."""
+        return engines.build_network(self._released, self._device)
 
     def prepare(self, image: NDArray[Any]) -> FloatImage:
         """Turn an image (rows, columns) in [0, 1], air dark, into network input (size, size)."""
@@ -177,9 +210,11 @@ class Classifier:
         logits, features = self.forward(batch)
         reasons = self.gate.judge(features)
         probability = softmax(logits, self.info.temperature)
+        pneumonia = 1 - probability[:, self.info.labels.index(NORMAL)]
+        answers = zip(batch, reasons, pneumonia, self._bacterial(logits), strict=True)
         return [
-            self._answer(BLANK if is_blank(image) else reason, p, population)
-            for image, reason, p in zip(batch, reasons, probability, strict=True)
+            self._answer(BLANK if is_blank(image) else reason, float(ill), kind, population)
+            for image, reason, ill, kind in answers
         ]
 
     def forward(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -196,8 +231,16 @@ class Classifier:
         logits, features = self._forward(np.pad(images, padding))
         return logits[:count], features[:count]
 
+    def _bacterial(self, logits: NDArray[np.float32]) -> list[float | None]:
+        """Return the probability that a pneumonia is bacterial; None where that is not told."""
+        labels = self.info.labels
+        if BACTERIAL not in labels or VIRAL not in labels:
+            return [None] * len(logits)
+        pair = logits[:, [labels.index(BACTERIAL), labels.index(VIRAL)]]
+        return [float(p) for p in softmax(pair, self.info.kind_temperature)[:, 0]]
+
     def _answer(
-        self, reason: str | None, probability: NDArray[np.float64], population: Population
+        self, reason: str | None, pneumonia: float, bacterial: float | None, population: Population
     ) -> Prediction:
         flags: tuple[str, ...] = ()
         if reason == OUTSIDE_POPULATION and population != "withhold":
@@ -205,58 +248,10 @@ class Classifier:
             reason = None
         if reason:
             return Prediction(reason=reason)
-        labels = self.info.labels
-        pneumonia = float(1 - probability[labels.index(NORMAL)])
-        bacterial = viral = None
-        if BACTERIAL in labels and VIRAL in labels:
-            first, second = probability[labels.index(BACTERIAL)], probability[labels.index(VIRAL)]
-            bacterial = float(first / max(first + second, 1e-12))
-            viral = 1 - bacterial
+        viral = None if bacterial is None else 1 - bacterial
         return Prediction(pneumonia, bacterial, viral, self.point.finding(pneumonia), flags=flags)
 
 
 def _chunks(count: int) -> list[tuple[int, int]]:
     step = BATCH_SIZES[-1]
     return [(start, min(step, count - start)) for start in range(0, count, step)]
-
-
-def _build(architecture: str, released: artifact.Artifact, device: str) -> tuple[Any, str]:
-    """Build the network; return it and the device it is on."""
-    with without_greeting():
-        import keras
-        import tensorflow as tf
-
-    place = _device(tf, device)
-    with tf.device(place):
-        try:
-            network = keras.models.model_from_json(architecture)
-            network.set_weights(released.network_weights())
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigurationError(
-                "CXR_MODEL", f"the network cannot be built by Keras {keras.__version__}: {error}"
-            ) from error
-    return network, place
-
-
-def forward_graph(network: Any, size: int, place: str = "/CPU:0") -> Forward:
-    """Return images (N, size, size, 1) -> (logits, features), traced once for every N."""
-    import tensorflow as tf
-
-    signature = [tf.TensorSpec((None, size, size, 1), tf.float32)]
-    graph = tf.function(lambda images: network(images, training=False), input_signature=signature)
-
-    def forward(images: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        with tf.device(place):
-            logits, features = graph(tf.constant(images))
-        return logits.numpy(), features.numpy()
-
-    return forward
-
-
-def _device(tf: Any, device: str) -> str:
-    gpus = tf.config.list_physical_devices("GPU")
-    if device == "gpu" and not gpus:
-        raise ConfigurationError("CXR_DEVICE", "gpu was asked for, but TensorFlow sees none")
-    if device not in ("auto", "cpu", "gpu"):
-        raise ConfigurationError("CXR_DEVICE", "must be auto, cpu or gpu")
-    return "/GPU:0" if gpus and device != "cpu" else "/CPU:0"

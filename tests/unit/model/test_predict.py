@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,16 @@ def test_an_answer_does_not_depend_on_its_batch(classifier):
     assert np.abs(together[:3] - alone).max() < 1e-4
 
 
-def test_kinds_are_conditional_and_sum_to_one(classifier):
-    answers = [classifier._answer(None, p, "withhold") for p in softmax(np.eye(3) * 4)]
-    for answer in answers:
-        assert answer.bacterial + answer.viral == pytest.approx(1)
-        assert answer.finding in ("PRESENT", "ABSENT", "UNDETERMINED")
+def test_kinds_are_conditional_and_as_sure_as_their_own_temperature_says(classifier, monkeypatch):
+    logits = np.array([[0.0, 2.0, -2.0], [9.0, 2.0, -2.0], [0.0, -1.0, 1.0]])
+    for temperature in (1.0, 4.0):
+        info = replace(classifier.info, kind_temperature=temperature)
+        monkeypatch.setattr(classifier, "info", info)
+        bacterial = classifier._bacterial(logits)
+        assert bacterial[0] == bacterial[1] == pytest.approx(1 / (1 + np.exp(-4 / temperature)))
+        assert bacterial[2] == pytest.approx(1 / (1 + np.exp(2 / temperature)))
+    answer = classifier._answer(None, 0.9, bacterial[0], "withhold")
+    assert answer.bacterial + answer.viral == pytest.approx(1)
 
 
 def test_an_image_that_may_not_be_judged_has_no_probability(classifier):
@@ -59,7 +65,7 @@ def test_an_image_that_may_not_be_judged_has_no_probability(classifier):
     ],
 )
 def test_an_image_outside_the_population_is_treated_as_asked(classifier, population, reason, flags):
-    answer = classifier._answer("OUTSIDE_POPULATION", np.array([0.2, 0.5, 0.3]), population)
+    answer = classifier._answer("OUTSIDE_POPULATION", 0.8, 0.6, population)
     assert (answer.reason, answer.flags) == (reason, flags)
     assert (answer.pneumonia is None) == (reason is not None)
 
@@ -117,37 +123,3 @@ def pneumonia(classifier: Classifier, paths: list[Path]) -> np.ndarray:
 def test_the_released_model_tells_real_pneumonias_from_normals(shipped, originals):
     truth = np.array([path.parent.name == "PNEUMONIA" for path in originals])
     assert auc(truth, pneumonia(shipped, originals)) > 0.95
-
-
-def test_full_size_images_agree_with_their_small_twins(shipped, originals, real_data):
-    small = real_data / "chest_xray_224" / "train"
-    twins = [small / path.parent.name / path.name for path in originals]
-    difference = np.abs(pneumonia(shipped, originals) - pneumonia(shipped, twins))
-    assert (difference < 0.05).mean() >= 0.95
-
-
-def test_the_released_model_refuses_most_adults_and_passes_children(shipped, originals, real_data):
-    adults = sorted((real_data / "adult_chest_224").glob("*/*.jpeg"))[::5]
-    refused, passed = (
-        np.mean([a.reason is not None for a in answers(shipped, paths)])
-        for paths in (adults, originals)
-    )
-    assert refused > 0.85
-    assert passed < 0.05
-
-
-def answers(classifier: Classifier, paths: list[Path]) -> list:
-    return classifier.predict(np.stack([classifier.prepare(read_image(p)) for p in paths]))
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"), [("RG1_UNCR.dcm", "OUTSIDE_POPULATION"), ("RG3_UNCR.dcm", "NOT_CHEST")]
-)
-def test_real_objects_that_are_not_for_the_model_are_refused_on_pixels(shipped, name, reason):
-    import pydicom.data
-
-    path = pydicom.data.get_testdata_file(name)
-    if path is None:
-        pytest.skip("the package pydicom-data is not installed")
-    images = np.stack([shipped.prepare(read_image(Path(path)))])
-    assert shipped.predict(images)[0].reason == reason
