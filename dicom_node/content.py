@@ -21,6 +21,11 @@ from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.identity import value_of
 from dicom_node.sentence import answer_of, numbered_findings, percent, reason_sentence, summary
 
+KINDS = (
+    "Bacterial and viral: how likely each is if there is a pneumonia; much less certain than the"
+    " pneumonia itself."
+)
+
 
 def derived_uid(*parts: str) -> str:
     """Return the UID that belongs to `parts`, and to no others (PS3.5 B.2)."""
@@ -107,7 +112,7 @@ def _measurement_group(
     group = _assessed_group(common, ds, finding, device)
     comments = [codes.FLAG_SENTENCES.get(flag, flag) for flag in finding.flags]
     if _has_kinds(finding):
-        comments.append("bacterial and viral: probability of each, given that there is pneumonia")
+        comments.append(KINDS)
     _append_comments(group, comments)
     return group
 

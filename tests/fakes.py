@@ -89,6 +89,7 @@ def model_info(digest: str = "d" * 64, version: str = "1.0") -> ModelInfo:
         input_size=8,
         temperature=1.0,
         calibrated=True,
+        kind_temperature=1.0,
         threshold=0.5,
         undetermined=(0.4, 0.6),
         metrics={"auc": 0.9},

@@ -371,11 +371,37 @@ def db_downgrade(
     typer.echo(f"database is at revision {database.current_revision(composition.engine())}")
 
 
+@model.command("list")
+def model_list() -> None:
+    """List the versions in CXR_MODEL, the current one marked; a damaged one says what is wrong."""
+    from model import registry
+    from worker import composition, describing
+
+    _start()
+    _print(describing.versions_table(registry.versions(composition.model_path())))
+
+
+@model.command("use")
+def model_use(
+    version: Annotated[str, typer.Argument(help="A version, or the name of its folder.")],
+) -> None:
+    """Choose the version that answers. A worker that runs takes it up at its next batch."""
+    from model import registry
+    from worker import composition
+
+    _start()
+    info = registry.use(composition.model_path(), version, composition.load_classifier)
+    typer.echo(f"{info.name} {info.version}, digest {info.digest[:16]}, answers from now on.")
+
+
 @model.command("show")
 def model_show(
+    version: Annotated[
+        str | None, typer.Argument(help="A version, or the name of its folder; else the current.")
+    ] = None,
     output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
 ) -> None:
-    """Show the model that answers: name, version, digest, thresholds, validation figures."""
+    """Show a model: name, version, digest, thresholds, validation figures."""
     import json
 
     from worker import composition, describing
@@ -383,7 +409,7 @@ def model_show(
     if output not in ("table", "json"):
         raise typer.BadParameter("is table or json", param_hint="--format")
     _start()
-    info = composition.model_info()
+    info = composition.model_info(version)
     if output == "json":
         typer.echo(json.dumps(describing.model_record(info), indent=2))
     else:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.archive import Archive
+from worker.answering import Answering
 from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
 from worker.settings import Settings
 from worker.steps import Desk
@@ -68,24 +69,43 @@ def model_path() -> Path:
     return settings().model or Path(model.__file__).parent / "released"
 
 
-def model_info() -> ModelInfo:
-    """Read what the model says of itself, without TensorFlow.
+def model_info(version: str | None = None) -> ModelInfo:
+    """Read what the current model, or another version, says of itself, without TensorFlow.
 
     Raises
     ------
     ConfigurationError
-        When there is no valid artifact.
+        When there is no such version, or it is damaged.
     """
+    from model import registry
     from model.predict import load_info
 
-    return load_info(model_path())
+    path = model_path()
+    return load_info(path if version is None else registry.find(path, version))
 
 
 @cache
-def classifier() -> Classifier:
-    """Load the network."""
+def answering() -> Answering:
+    """Make what keeps the chosen model loaded."""
     # A log keeps the warnings and errors of TensorFlow that model.quiet hides from a terminal.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    return Answering(model_path(), load_classifier)
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Load a model as the settings say.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is damaged, or there is no such device or engine.
+    """
     from model.predict import Classifier
 
-    return Classifier.load(model_path(), device=settings().device)
+    ours = settings()
+    return Classifier.load(path, ours.device, ours.engine, ours.home / "engines")
+
+
+def classifier() -> Classifier:
+    """Give the model that is chosen now."""
+    return answering().classifier()

@@ -1,8 +1,8 @@
-"""What ``cxr-worker model show`` says of a model."""
+"""What ``cxr-worker model show`` and ``model list`` say of models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from model.predict import ModelInfo
+    from model.registry import Version
 
 # The sets of images a model is measured on, and what they are.
 SETS = {"validation": "held-out patients", "disturbed": "the same, images changed at random"}
@@ -53,3 +54,21 @@ def _figures(metrics: Any) -> Iterator[tuple[str, str]]:
             f"({low:.4f} to {high:.4f}), sensitivity {figures['sensitivity']:.3f}, "
             f"specificity {figures['specificity']:.3f}",
         )
+
+
+def versions_table(versions: Sequence[Version]) -> Table:
+    """Show versions a line each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "version", "name", "digest", "AUC", "folder"):
+        table.add_column(name, justify="right" if name == "AUC" else "left", overflow="fold")
+    for version in versions:
+        table.add_row("*" if version.current else "", *_cells(version), version.folder.name)
+    return table
+
+
+def _cells(version: Version) -> tuple[str, str, str, str]:
+    info = version.info
+    if info is None:
+        return "-", f"damaged: {version.problem}", "", ""
+    auc = info.metrics.get("validation", {}).get("auc")
+    return info.version, info.name, info.digest[:12], "" if auc is None else f"{auc:.4f}"

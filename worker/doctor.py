@@ -113,10 +113,16 @@ def _archive(settings: Settings) -> Check:
     return Check("archive", found, "make room soon" if low else "")
 
 
-def _model(settings: Settings) -> Check:  # noqa: ARG001  composition reads the same settings
+def _model(settings: Settings) -> Check:
+    from model.engines import choose
     from worker import composition
 
-    info = composition.model_info()
+    try:
+        info = composition.model_info()
+    except ConfigurationError as error:
+        advice = f"{error}; until then a worker that runs goes on answering with the model it has"
+        return Check("model", "not usable", advice)
+    choose("cpu" if settings.device == "auto" else settings.device, settings.engine)
     return Check("model", f"{info.name} {info.version}, digest {info.digest[:16]}")
 
 

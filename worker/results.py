@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from worker.states import Finding, StudyState
-from worker.tables import Delivery, FindingRow, Instance, Report, Study
+from worker.tables import Delivery, FindingRow, Instance, Model, Report, Study
 
 PROBABILITIES = ("pneumonia", "bacterial", "viral")
 
@@ -54,31 +54,32 @@ def find_studies(
 
 def study_record(study: Study) -> dict[str, Any]:
     """Give the JSON of one study: the contract of ``cxr-worker results --format json``."""
-    newest = [row for instance in study.instances if (row := _finding_of(instance))]
-    model = max(newest, key=_age).model if newest else None
+    newest = max((r for i in study.instances for r in i.findings), key=_age, default=None)
+    model = newest.model if newest else None
     return {
         "study_instance_uid": study.study_instance_uid,
         "accession_number": study.accession_number,
         "patient_id": study.patient_id,
         "received_at": study.received_at.isoformat(),
         "state": study.state,
-        "instances": [_instance_record(instance) for instance in study.instances],
+        "instances": [_instance_record(instance, model) for instance in study.instances],
         "reports": [_report_record(report) for report in study.reports],
         "model": model and {"name": model.name, "version": model.version, "digest": model.digest},
     }
 
 
-def _finding_of(instance: Instance) -> FindingRow | None:
-    """Give what was found last: an older model may have answered after a newer one."""
-    return max(instance.findings, key=_age, default=None)
+def _finding_of(instance: Instance, model: Model | None) -> FindingRow | None:
+    """Give what the study's model found, as the report does; before it has looked, the last."""
+    theirs = [row for row in instance.findings if row.model is model]
+    return max(theirs or instance.findings, key=_age, default=None)
 
 
 def _age(row: FindingRow) -> tuple[datetime, int]:
     return row.created_at, row.id
 
 
-def _instance_record(instance: Instance) -> dict[str, Any]:
-    row = _finding_of(instance)
+def _instance_record(instance: Instance, model: Model | None) -> dict[str, Any]:
+    row = _finding_of(instance, model)
     values = {name: getattr(row, name, None) for name in PROBABILITIES}
     return {
         "sop_instance_uid": instance.sop_instance_uid,

@@ -124,10 +124,17 @@ class Settings(BaseSettings):
         "give it with a flag, or ignore the age.",
     )
     model: Path | None = Field(
-        None, description="Folder of the model artifact. Default: the one shipped with cxr-worker."
+        None,
+        description="Folder of a model artifact, or of versions from which `cxr-worker model use` "
+        "chooses. Default: the one shipped with cxr-worker.",
     )
     device: Literal["auto", "cpu", "gpu"] = Field(
         "auto", description="Where the network runs. auto: a GPU when TensorFlow sees one."
+    )
+    engine: Literal["auto", "tensorflow", "openvino"] = Field(
+        "auto",
+        description="What runs the network. auto: TensorFlow on a GPU; on a CPU OpenVINO, where "
+        "it is installed and was faster when tried here at the first start, else TensorFlow.",
     )
     batch_size: int = Field(16, ge=1, le=256, description="Instances classified at once, at most.")
     lease_s: float = Field(

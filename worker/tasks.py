@@ -136,11 +136,12 @@ def _warm_up(**_: Any) -> None:
     """Load the network in each child of a worker that serves the gpu queue."""
     if "gpu" in app.amqp.queues.consume_from:
         try:
-            info = composition.classifier().info
+            classifier = composition.classifier()
         except PacsWorkerError as error:
             log.error("%s", error)  # noqa: TRY400  the line says it all
             return
-        log.info("model %s %s is loaded", info.name, info.version)
+        info = classifier.info
+        log.info("model %s %s is loaded, on %s", info.name, info.version, classifier.engine)
         mark_ready("worker-gpu")
 
 

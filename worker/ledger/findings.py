@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from worker.ledger.jobs import Claim, claimable, insert, settle
@@ -57,6 +57,9 @@ def save_finding(
 ) -> None:
     """Save one instance's finding and strike its classification off.
 
+    It takes the place of an earlier one by the same model, as a new row: the highest id is what
+    was said last, even after a return to an older model.
+
     Raises
     ------
     LeaseLost
@@ -68,12 +71,9 @@ def save_finding(
         "pneumonia": new.pneumonia, "bacterial": new.bacterial, "viral": new.viral,
         "flags": list(new.flags), "created_at": now,
     }  # fmt: skip
-    statement = insert(session, FindingRow).values(
-        instance_id=claim_.subject_id, model_id=model_id, **values
-    )
-    session.execute(
-        statement.on_conflict_do_update(index_elements=["instance_id", "model_id"], set_=values)
-    )
+    key = {"instance_id": claim_.subject_id, "model_id": model_id}
+    session.execute(delete(FindingRow).filter_by(**key))
+    session.execute(insert(session, FindingRow).values(**key, **values))
 
 
 def ready_studies(

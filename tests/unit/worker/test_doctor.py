@@ -142,7 +142,14 @@ def test_a_missing_model_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise ConfigurationError("CXR_MODEL", "holds no model")
 
     monkeypatch.setattr(composition, "model_info", missing)
-    assert examine(settings(tmp_path))["model"].advice == "CXR_MODEL: holds no model"
+    advice = examine(settings(tmp_path))["model"].advice
+    assert advice.startswith("CXR_MODEL: holds no model")
+    assert "goes on answering with the model it has" in advice
+
+
+def test_an_engine_that_is_not_to_be_had_is_told(tmp_path: Path) -> None:
+    told = settings(tmp_path, CXR_ENGINE="openvino", CXR_DEVICE="gpu")
+    assert "CXR_ENGINE" in examine(told)["model"].advice
 
 
 def test_no_destination_is_something_to_look_at(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from model import artifact
 from tests.ledgers import Desk
+from tests.unit.model.artifacts import write_plain
 from worker import __main__ as main_module
 from worker import composition, database, ledger
 from worker.__main__ import app, main
@@ -25,7 +27,8 @@ from worker.settings import describe_settings
 
 COMMANDS = (
     "up", "node", "worker", "relay", "send", "results", "demo", "doctor", "requeue",
-    "dead-letters", "settings", "db upgrade", "db downgrade", "model show",
+    "dead-letters", "settings", "db upgrade", "db downgrade", "model list", "model show",
+    "model use",
 )  # fmt: skip
 run = CliRunner().invoke
 
@@ -33,7 +36,10 @@ run = CliRunner().invoke
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Each test is a process of its own, as far as settings and engines go."""
-    built = (composition.settings, composition.engine, composition.archive, composition.desk)
+    built = (
+        composition.settings, composition.engine, composition.archive, composition.desk,
+        composition.answering,
+    )  # fmt: skip
     monkeypatch.setenv("CXR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     # The signals of the process that runs the tests are not ours to block.
@@ -155,7 +161,7 @@ def test_a_database_without_schema_is_one_line_with_the_command_to_run(
     assert "cxr-worker db upgrade" in mistake(monkeypatch, *words.split())
 
 
-@pytest.mark.parametrize("words", ["up", "worker", "model show"])
+@pytest.mark.parametrize("words", ["up", "worker", "model show", "model list", "model use 1.0"])
 def test_a_missing_model_is_one_line_that_names_the_setting(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, desk: Desk, words: str
 ) -> None:
@@ -266,6 +272,58 @@ def test_doctor_fails_while_something_is_to_be_done(desk: Desk) -> None:
     done = run(app, ["doctor"])
     assert done.exit_code == 1
     assert "CXR_DESTINATIONS" in done.output
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two versions of which the first is current, and a damaged one."""
+    folder = tmp_path / "models"
+    for version in ("1.0.0", "1.1.0", "2.0.0"):
+        write_plain(folder / f"m-{version}", version)
+    (folder / "m-2.0.0" / artifact.WEIGHTS).write_bytes(b"damaged")
+    (folder / artifact.CURRENT).write_text("m-1.0.0\n")
+    monkeypatch.setenv("CXR_MODEL", str(folder))
+    return folder
+
+
+def test_model_versions_are_listed_with_a_mark_and_what_is_damaged(models: Path) -> None:
+    rows = [line.split() for line in run(app, ["model", "list"]).output.splitlines()]
+    digest = artifact.describe(models / "m-1.0.0")["digest"][:12]
+    assert rows[0] == ["version", "name", "digest", "AUC", "folder"]
+    assert rows[1] == ["*", "1.0.0", "cxr-tiny", digest, "0.9100", "m-1.0.0"]
+    assert rows[2][0] == "1.1.0"
+    assert rows[3][:2] == ["-", "damaged:"]
+
+
+def test_any_version_is_shown(models: Path) -> None:
+    def shown(*words: str) -> str:
+        done = run(app, ["model", "show", *words, "--format", "json"])
+        return str(json.loads(done.output)["version"])
+
+    assert (shown(), shown("1.1.0"), shown("m-1.1.0")) == ("1.0.0", "1.1.0", "1.1.0")
+
+
+def test_a_version_is_chosen(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Path] = []
+    monkeypatch.setattr(composition, "load_classifier", built.append)
+    done = run(app, ["model", "use", "1.1.0"])
+    assert done.exit_code == 0, done.output
+    assert "cxr-tiny 1.1.0" in done.output
+    assert built == [models / "m-1.1.0"]
+    assert (models / artifact.CURRENT).read_text() == "m-1.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("3.0", "3.0 is not among m-1.0.0"), ("m-2.0.0", "digest"), ("1.1.0", "cannot be built")],
+)
+def test_a_version_that_cannot_answer_is_not_chosen(
+    models: Path, monkeypatch: pytest.MonkeyPatch, version: str, told: str
+) -> None:
+    """The last has a network that Keras cannot read."""
+    line = mistake(monkeypatch, "model", "use", version, CXR_ENGINE="tensorflow")
+    assert told in line
+    assert (models / artifact.CURRENT).read_text() == "m-1.0.0\n"
 
 
 # --- stopping --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import PeerError
 from model.predict import Prediction
-from tests.fakes import new_uid
+from tests.fakes import FakeClassifier, model_info, new_uid
 from tests.ledgers import Desk
 from tests.ward import PACS, VIEWER, Ward, chest
 from worker import results
@@ -100,6 +100,25 @@ def tell(ward: Ward) -> None:
 
 def read(text: str) -> Any:
     return json.loads(text)
+
+
+def test_results_tell_of_each_instance_what_the_report_told(ward: Ward) -> None:
+    """Two workers, one still on the old model: what it said last of one image is not reported."""
+    new = FakeClassifier(Prediction(0.1, finding="ABSENT"), model_info("f" * 64, "2.0"))
+    old, study = ward.classifier, new_uid()
+    for classifier, ds in ((new, chest(study)), (old, None), (new, chest(study))):
+        if ds is None:
+            ward.requeue(study)
+        else:
+            ward.receive(ds)
+        ward.clock.forward(1)
+        ward.classifier = classifier
+        ward.classify()
+    ward.work(seconds=5)
+    (record,) = ward.records()
+    assert record["model"]["version"] == "2.0"
+    assert [i["finding"] for i in record["instances"]] == ["ABSENT", "ABSENT"]
+    assert len(record["reports"]) == 1
 
 
 def test_the_json_keeps_its_contract(ward: Ward) -> None:

@@ -28,6 +28,7 @@ WRONG = {
     "CXR_QUIET_S": ["-0.1", "quiet", "nan", "inf"],
     "CXR_POPULATION": ["adults", "WITHHOLD"],
     "CXR_DEVICE": ["tpu"],
+    "CXR_ENGINE": ["onnx", "OpenVINO"],
     "CXR_BATCH_SIZE": ["0", "257", "x"],
     "CXR_LEASE_S": ["0", "inf"],
     "CXR_STEP_LIMIT_S": ["0"],
@@ -76,7 +77,8 @@ def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
     settings = Settings.from_env({})
     home = tmp_path / "cxr-home"
     assert (settings.ae_title, settings.port, settings.quiet_s) == ("CXRWORKER", 11112, 2)
-    assert (settings.device, settings.population) == ("auto", "withhold")
+    assert (settings.device, settings.engine) == ("auto", "auto")
+    assert settings.population == "withhold"
     assert settings.home == home
     assert settings.archive_root == home / "archive"
     assert settings.database_url == f"sqlite:///{home}/cxr-worker.sqlite3"

@@ -274,6 +274,7 @@ def test_a_new_model_gives_a_new_revision_and_the_old_one_again_another(ward: Wa
     (record,) = ward.records()
     assert record["model"]["version"] == "1.0"
     assert record["instances"][0]["finding"] == "PRESENT"
+    assert [row.finding for row in ward.findings()] == ["ABSENT", "PRESENT"], "the last is last"
 
 
 # --- delivery --------------------------------------------------------------------------------
