@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGES ?=
+DATA ?=
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test train-smoke model check format lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [IMAGES=folder]   run the main job on real radiographs; reports and pictures in demo-out/"
 	@echo "make test                   formatter, linter, types, import rules, and the whole test suite"
+	@echo "make train-smoke            train on generated images for a minute; does the loss fall, is it served?"
+	@echo "make model DATA=folder      make the shipped model again, in about two hours on two cores"
 	@echo "make check                  the checks alone"
 	@echo "make format                 format the code"
 	@echo "make lock                   pin the dependencies again (needs uv)"
@@ -34,12 +37,25 @@ check: $(STAMP)
 test: check
 	$(BIN)/pytest
 
+train-smoke: $(STAMP)
+	$(BIN)/python -m tests.train_smoke
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The two trainings that made the shipped model; stopped, it goes on where it was.
+model: $(STAMP)
+	@test -n "$(DATA)" || { echo "usage: make model DATA=folder (with chest_xray_224/ and the adult sets)"; exit 2; }
+	$(BIN)/python model/train.py --out runs/both --resume --epochs 7 \
+	  --data "$(DATA)/chest_xray_224" --data "$(DATA)/adult_chest_pretrain_224"
+	$(BIN)/python model/train.py --out runs/children --resume --weights runs/both/artifact \
+	  --data "$(DATA)/chest_xray_224" --adults "$(DATA)/adult_chest_pretrain_224" \
+	  --other-adults "$(DATA)/adult_chest_224" --size 192 --head-epochs 1 --top-epochs 1 \
+	  --epochs 10 --members 2 --layer-decay 0.8 --augmentation 0.6
+
 lock:
-	for extra in node:embedded worker:embedded,worker dev:embedded,worker,train,dev; do \
+	for extra in node:embedded worker:embedded,worker dev:embedded,worker,train,kaggle,dev; do \
 	  uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-annotate $$(echo $${extra#*:} | tr ',' '\n' | sed 's/^/--extra /') \
 	    --output-file requirements/$${extra%%:*}.txt; \
