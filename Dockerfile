@@ -19,9 +19,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TF_CPP_MIN_LOG_LEVEL=2 \
     CXR_HOME=/var/lib/cxr-worker
-# The archive's folder is made here so that a volume mounted on it belongs to the user as well.
+# The folders are made here so that a volume mounted on one belongs to the user as well.
 RUN useradd --system --uid 10001 --no-create-home cxr \
- && install --directory --owner=cxr /var/lib/cxr-worker /var/lib/cxr-worker/archive
+ && install --directory --owner=cxr /var/lib/cxr-worker /var/lib/cxr-worker/archive \
+    /var/lib/cxr-worker/engines
 COPY dicom_node /opt/cxr-worker/dicom_node
 COPY worker /opt/cxr-worker/worker
 COPY migrations /opt/cxr-worker/migrations
@@ -56,7 +57,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     TF_CPP_MIN_LOG_LEVEL=2 \
     CXR_HOME=/var/lib/cxr-worker
 RUN useradd --system --uid 10001 --no-create-home cxr \
- && install --directory --owner=cxr /var/lib/cxr-worker /var/lib/cxr-worker/archive
+ && install --directory --owner=cxr /var/lib/cxr-worker /var/lib/cxr-worker/archive \
+    /var/lib/cxr-worker/engines
 COPY dicom_node /opt/cxr-worker/dicom_node
 COPY worker /opt/cxr-worker/worker
 COPY migrations /opt/cxr-worker/migrations

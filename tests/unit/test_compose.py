@@ -102,9 +102,10 @@ def test_gpu_profile_reserves_a_gpu_and_insists_on_it() -> None:
 def test_role_waits_for_the_migration_and_shares_the_archive(name: str) -> None:
     role = ROLES[name]
     assert role["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
-    (archive,) = role["volumes"]
-    assert archive.split(":") == ["archive", "/var/lib/cxr-worker/archive"]
-    assert f"{archive.split(':')[1]}" in " ".join(stages()[role["build"]["target"]])
+    volumes = dict(volume.split(":") for volume in role["volumes"])
+    assert volumes["archive"] == "/var/lib/cxr-worker/archive"
+    made = " ".join(stages()[role["build"]["target"]])
+    assert all(folder in made for folder in volumes.values())
 
 
 @pytest.mark.parametrize("name", sorted(ROLES) + sorted(OTHERS))
