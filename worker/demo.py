@@ -17,16 +17,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from dicom_node.errors import ConfigurationError, PacsWorkerError
+from dicom_node.errors import ConfigurationError, InstanceError, PacsWorkerError
 from dicom_node.peer import Peer
 from worker import sending
+from worker.stand_in import PacsStandIn
 
-PACS = "DEMOPACS"
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 MODALITY = "DEMOMODALITY"
 START_S = 180
 REPORT_S = 120
@@ -50,49 +54,6 @@ class DemoStudy:
     sources: dict[str, Path] = field(default_factory=dict)  # by SOP Instance UID
     refused: str = ""
     sent_at: float = 0.0
-
-
-class PacsStandIn:
-    """A Storage SCP for reports that keeps them as files and notes when they came."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.arrived: dict[str, float] = {}
-        self.files: dict[str, list[Path]] = {}
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def listening(self) -> Iterator[Peer]:
-        """Listen on a free port of the loopback interface."""
-        from pynetdicom import AE, evt
-
-        from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
-
-        entity = AE(PACS)
-        for uid in (VERIFICATION, *REPORT_SOP_CLASSES):
-            entity.add_supported_context(uid)
-        server = entity.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
-        )
-        try:
-            yield Peer(PACS, "127.0.0.1", server.server_address[1])
-        finally:
-            server.shutdown()
-
-    def _store(self, event: Any) -> int:
-        ds = event.dataset
-        path = self.folder / f"{ds.SOPInstanceUID}.dcm"
-        path.write_bytes(event.encoded_dataset())
-        with self._changed:
-            self.arrived[ds.StudyInstanceUID] = time.monotonic()
-            self.files.setdefault(ds.StudyInstanceUID, []).append(path)
-            self._changed.notify_all()
-        return 0x0000
-
-    def wait_for(self, uids: set[str], timeout_s: float) -> None:
-        """Wait until a report has come for each study, or the time is up."""
-        with self._changed:
-            self._changed.wait_for(lambda: uids <= self.arrived.keys(), timeout_s)
 
 
 def run(images: Path | None, out: Path) -> bool:
@@ -248,33 +209,85 @@ def _present(
     pacs: PacsStandIn,
     out: Path,
 ) -> None:
-    """Print the table; name reports and draw pictures by study label."""
-    from worker.picture import draw
-
+    """Print the table; name what came, and the pictures, by the number of the study."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (
-        ("study", "left"), ("assessed", "left"), ("P(pneumonia)", "right"), ("finding", "left"),
-        ("seconds", "right"),
-    ):  # fmt: skip
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("study", "assessed", "P(pneumonia)", "finding", "seconds"):
+        right = name in ("P(pneumonia)", "seconds")
+        table.add_column(name, justify="right" if right else "left")
     for number, study in enumerate(studies, 1):
-        record = records.get(study.study_instance_uid)
-        arrived = pacs.arrived.get(study.study_instance_uid)
+        uid = study.study_instance_uid
+        record, arrived = records.get(uid), pacs.arrived.get(uid)
         seconds = "no report" if arrived is None else f"{arrived - study.sent_at:.2f}"
-        for report in pacs.files.get(study.study_instance_uid, []):
-            report.rename(out / f"{number:03}-report-{report.stem[-8:]}.dcm")
+        for kind, paths in (("report", pacs.reports), ("key-object", pacs.key_objects)):
+            for path in paths.get(uid, []):
+                path.rename(out / f"{number:03}-{kind}-{path.stem[-8:]}.dcm")
         if record is None:
             table.add_row(study.label, study.refused or "not received", "", "", seconds)
             continue
-        for index, instance in enumerate(record["instances"]):
-            source = study.sources[instance["sop_instance_uid"]]
-            draw(source, instance, out / f"{number:03}-{index + 1}.png")
-            probability = instance["probabilities"].get("pneumonia")
+        for index, instance in enumerate(record["instances"], 1):
+            _show(instance, record, study, pacs, out / f"{number:03}-{index}")
+            first = index == 1
             table.add_row(
-                study.label if index == 0 else "",
-                "yes" if instance["assessed"] else f"no: {instance['reason']}",
-                "" if probability is None else f"{probability:.3f}",
-                instance["finding"] or "",
-                seconds if index == 0 else "",
+                study.label if first else "", *_answer(instance), seconds if first else ""
             )
     console.print(table)
+
+
+def _answer(instance: dict[str, Any]) -> tuple[str, str, str]:
+    probability = instance["probabilities"].get("pneumonia")
+    return (
+        "yes" if instance["assessed"] else f"no: {instance['reason']}",
+        "" if probability is None else f"{probability:.3f}",
+        instance["finding"] or "",
+    )
+
+
+def _show(
+    instance: dict[str, Any],
+    record: dict[str, Any],
+    study: DemoStudy,
+    pacs: PacsStandIn,
+    stem: Path,
+) -> None:
+    """Leave an image's picture as a PNG: the one the PACS got, or else one with the reason."""
+    from pydicom import dcmread
+
+    from worker.picture import to_png
+
+    uid = instance["sop_instance_uid"]
+    capture = pacs.captures.get(uid)
+    if capture is not None:
+        capture = capture.rename(stem.with_name(f"{stem.name}-picture.dcm"))
+        picture = dcmread(capture).pixel_array
+    else:
+        picture = _drawn(instance, record, study.sources[uid])
+    stem.with_name(f"{stem.name}.png").write_bytes(to_png(picture))
+
+
+def _drawn(instance: dict[str, Any], record: dict[str, Any], source: Path) -> NDArray[np.uint8]:
+    from dicom_node.findings import InstanceFinding
+    from worker.picture import draw
+
+    finding = InstanceFinding(
+        instance["sop_instance_uid"], instance["assessed"], instance["reason"],
+        instance["finding"], **instance["probabilities"], flags=tuple(instance["flags"]),
+    )  # fmt: skip
+    model = record["model"] or {"name": "", "version": ""}
+    return draw(_pixels(source), finding, f"{model['name']} {model['version']}")
+
+
+def _pixels(source: Path) -> NDArray[np.float32]:
+    """Read the pixels of a file that was sent; black ones when they cannot be had."""
+    import numpy as np
+    from PIL import Image
+    from pydicom import dcmread
+
+    from dicom_node.pixels import to_pixels
+
+    if not sending.is_dicom(source):
+        with Image.open(source) as picture:
+            return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
+    try:
+        return to_pixels(dcmread(source))
+    except InstanceError:
+        return np.zeros((320, 640), np.float32)
