@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
+    from model.explain import Explainer
     from model.predict import Classifier, ModelInfo
 
 
@@ -89,7 +90,7 @@ def answering() -> Answering:
     """Make what keeps the chosen model loaded."""
     # A log keeps the warnings and errors of TensorFlow that model.quiet hides from a terminal.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    return Answering(model_path(), load_classifier)
+    return Answering(model_path(), load_classifier, build_explainer)
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -104,6 +105,13 @@ def load_classifier(path: Path) -> Classifier:
 
     ours = settings()
     return Classifier.load(path, ours.device, ours.engine, ours.home / "engines")
+
+
+def build_explainer(classifier: Classifier) -> Explainer:
+    """Build what explains a model's answers; it loads TensorFlow, whatever engine answers."""
+    from model.explain import Explainer
+
+    return Explainer.of(classifier)
 
 
 def classifier() -> Classifier:

@@ -1,10 +1,11 @@
-"""The model is exchanged between two batches, and a damaged one never takes over."""
+"""The model is exchanged between two batches with its explainer; a damaged one never takes over."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dicom_node.errors import ConfigurationError
@@ -47,9 +48,38 @@ def load() -> Loader:
     return Loader()
 
 
+class Explaining:
+    """Builds explainers whose maps hold the number of explainers built so far."""
+
+    def __init__(self) -> None:
+        self.built: list[str] = []
+        self.failure: Exception | None = None
+
+    def __call__(self, classifier: FakeClassifier) -> Explaining:
+        self.built.append(classifier.info.version)
+        return self
+
+    def heatmaps(self, images: np.ndarray) -> np.ndarray:
+        if self.failure is not None:
+            raise self.failure
+        return np.full(images.shape, len(self.built), np.float32)
+
+
 @pytest.fixture
-def answering(models: Path, load: Loader) -> Answering:
-    return Answering(models, load)  # type: ignore[arg-type]
+def explaining() -> Explaining:
+    return Explaining()
+
+
+@pytest.fixture
+def answering(models: Path, load: Loader, explaining: Explaining) -> Answering:
+    return answering_from(models, load, explaining)
+
+
+def answering_from(path: Path, load: Loader, explaining: Explaining | None = None) -> Answering:
+    return Answering(path, load, explaining or Explaining())  # type: ignore[arg-type]
+
+
+IMAGES = np.zeros((2, 8, 8), np.float32)
 
 
 def version(answering: Answering) -> str:
@@ -72,7 +102,7 @@ def test_another_choice_takes_over_at_the_next_batch(
 
 
 def test_a_model_that_is_trained_again_in_its_place_takes_over(models: Path, load: Loader) -> None:
-    answering = Answering(models / "m-1.0.0", load)  # type: ignore[arg-type]
+    answering = answering_from(models / "m-1.0.0", load)
     before = answering.classifier().info.digest
     write_plain(models / "m-1.0.0", "1.0.0", temperature=1.5)
     assert answering.classifier().info.digest != before
@@ -120,4 +150,42 @@ def test_whatever_a_new_model_raises_the_old_one_goes_on(
 def test_without_a_first_model_there_is_an_error(models: Path, load: Loader) -> None:
     choose(models, "9.9.9")
     with pytest.raises(ConfigurationError, match="CXR_MODEL"):
-        Answering(models, load).classifier()  # type: ignore[arg-type]
+        answering_from(models, load).classifier()
+
+
+def test_the_explainer_is_built_when_it_is_first_wanted_and_kept(
+    answering: Answering, explaining: Explaining
+) -> None:
+    answering.classifier()
+    assert explaining.built == []
+    assert answering.heatmaps(IMAGES).shape == IMAGES.shape
+    answering.classifier()
+    answering.heatmaps(IMAGES)
+    assert explaining.built == ["1.0.0"]
+
+
+def test_another_model_is_explained_by_an_explainer_of_its_own(
+    models: Path, answering: Answering, explaining: Explaining
+) -> None:
+    answering.classifier()
+    answering.heatmaps(IMAGES)
+    choose(models, "1.1.0")
+    answering.classifier()
+    answering.heatmaps(IMAGES)
+    assert explaining.built == ["1.0.0", "1.1.0"]
+
+
+def test_an_explainer_is_warm_before_the_first_patient(
+    answering: Answering, explaining: Explaining
+) -> None:
+    answering.warm_up_explainer()
+    assert explaining.built == ["1.0.0"]
+
+
+def test_without_an_explainer_the_worker_starts_all_the_same(
+    answering: Answering, explaining: Explaining, caplog: pytest.LogCaptureFixture
+) -> None:
+    explaining.failure = RuntimeError("several\nlines")
+    answering.warm_up_explainer()
+    assert caplog.messages == ["there will be no heat maps: RuntimeError"]
+    assert version(answering) == "1.0.0"
