@@ -7,7 +7,6 @@ DICOM PS3.16 TID 1500, TID 1410, TID 1501, TID 4019
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,17 +18,20 @@ from pydicom.sr.coding import Code
 from dicom_node import codes
 from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.identity import value_of
-from dicom_node.sentence import answer_of, numbered_findings, percent, reason_sentence, summary
+from dicom_node.sentence import (
+    answer_of,
+    numbered_findings,
+    percent,
+    plain,
+    reason_sentence,
+    summary,
+)
+from dicom_node.uids import derived_uid
 
 KINDS = (
     "Bacterial and viral: how likely each is if there is a pneumonia; much less certain than the"
     " pneumonia itself."
 )
-
-
-def derived_uid(*parts: str) -> str:
-    """Return the UID that belongs to `parts`, and to no others (PS3.5 B.2)."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, chr(10).join(parts)).int}"
 
 
 def content_tree(
@@ -217,8 +219,3 @@ def _text(name: Code, value: str) -> Any:
     return sr.TextContentItem(
         name=name, value=plain(value), relationship_type=sr.RelationshipTypeValues.CONTAINS
     )
-
-
-def plain(text: str) -> str:
-    """Return `text` in ASCII: our own words are the same in every character set."""
-    return text.encode("ascii", "replace").decode("ascii")

@@ -10,7 +10,7 @@ DICOM PS3.3 A.35.13; PS3.16 TID 1500; IHE RAD AI Results
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import Any, Final
@@ -21,12 +21,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import codes
-from dicom_node.content import content_tree, derived_uid, plain
-from dicom_node.contexts import REPORT_SOP_CLASSES
+from dicom_node.content import content_tree
 from dicom_node.entity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.identity import add_identity, keep_bytes, value_of
-from dicom_node.sentence import summary
+from dicom_node.sentence import plain, summary
+from dicom_node.uids import TEMPLATE_VERSION, derived_uid, report_series_uid, report_uid
 
 __all__ = [
     "TEMPLATE_VERSION",
@@ -38,35 +38,10 @@ __all__ = [
     "summary",
 ]
 
-# Part of every report's UID: a report built in another way is another object.
-TEMPLATE_VERSION: Final = "1"
-
 # What is told of the acquiring equipment, and how long each value may be.
 _EQUIPMENT: Final = {"Manufacturer": 64, "ManufacturerModelName": 64, "StationName": 16}
 
 _SERIES_NUMBERS = 900, 1000  # out of the way of the modalities
-
-
-def report_uid(
-    study_instance_uid: str,
-    evidence_uids: Iterable[str],
-    model_digest: str,
-    template_version: str = TEMPLATE_VERSION,
-    sop_class_uid: str = REPORT_SOP_CLASSES[0],
-) -> str:
-    """Return the SOP Instance UID of a report, the same for the same arguments.
-
-    The order of `evidence_uids`, and doubles among them, do not matter.
-    """
-    uids = sorted(set(map(str, evidence_uids)))
-    return derived_uid(
-        "report", study_instance_uid, model_digest, template_version, sop_class_uid, *uids
-    )
-
-
-def report_series_uid(study_instance_uid: str, model_digest: str) -> str:
-    """Return the UID of the series of a study's reports by one model."""
-    return derived_uid("series", study_instance_uid, model_digest)
 
 
 def build_report(

@@ -92,3 +92,8 @@ def reason_sentence(reason: str) -> str:
 def percent(probability: float | None, digits: int = 1) -> float:
     """Return a probability in percent, rounded as a reader (1) or a program (2) wants it."""
     return round(100 * float(probability or 0.0), digits)
+
+
+def plain(text: str) -> str:
+    """Return `text` in ASCII: our own words are the same in every character set."""
+    return text.encode("ascii", "replace").decode("ascii")
