@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,7 @@ from worker.database import SessionFactory
 from worker.ledger import Claim, LeaseLost, NewFinding
 from worker.reporting import ArchiveAway, read_instance, write_report
 from worker.settings import Settings
-from worker.states import JobKind
+from worker.states import Finding, JobKind
 from worker.tables import Instance
 
 if TYPE_CHECKING:
@@ -37,6 +37,14 @@ MODEL_FAILURE = "MODEL_FAILURE"
 # How long to wait for an archive that is away.
 AWAY_S = 5
 CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
+
+
+# The answers whose heat map is worth showing: what spoke for pneumonia.
+SHOWN = frozenset({Finding.PRESENT, Finding.UNDETERMINED})
+
+# Maps prepared images (N, size, size) to what spoke for pneumonia in each, (N, size, size) in
+# [0, 1]. worker.answering.Answering.heatmaps is one.
+Explain = Callable[["np.ndarray"], "np.ndarray"]
 
 
 class _Away(str):
@@ -128,7 +136,12 @@ def claim_instances(desk: Desk) -> list[Claim]:
         return ledger.claim(session, JobKind.CLASSIFY, limit, desk.clock(), desk.lease)
 
 
-def classify(desk: Desk, classifier: Classifier, announce: Callable[[Bell], None]) -> int:
+def classify(
+    desk: Desk,
+    classifier: Classifier,
+    announce: Callable[[Bell], None],
+    explain: Explain | None = None,
+) -> int:
     """Classify one batch of claimed instances and save what was found.
 
     Parameters
@@ -136,6 +149,8 @@ def classify(desk: Desk, classifier: Classifier, announce: Callable[[Bell], None
     announce
         Called with each bell: a further batch (before this one is worked on, so that another
         worker may take it), and a report that became due.
+    explain
+        Makes the heat maps of what is, or may be, pneumonia. None when nobody wants them.
 
     Returns
     -------
@@ -149,7 +164,7 @@ def classify(desk: Desk, classifier: Classifier, announce: Callable[[Bell], None
     with _held(desk, claims):
         with desk.sessions() as session:
             instances = ledger.claimed_instances(session, claims)
-        answers = _answers(desk, classifier, claims, instances)
+        answers = _answers(desk, classifier, explain, claims, instances)
         due = _save_findings(desk, classifier.info, claims, answers)
     if due:
         announce(Bell(JobKind.REPORT))
@@ -157,7 +172,11 @@ def classify(desk: Desk, classifier: Classifier, announce: Callable[[Bell], None
 
 
 def _answers(
-    desk: Desk, classifier: Classifier, claims: Sequence[Claim], instances: dict[int, Instance]
+    desk: Desk,
+    classifier: Classifier,
+    explain: Explain | None,
+    claims: Sequence[Claim],
+    instances: dict[int, Instance],
 ) -> dict[int, NewFinding | str]:
     """Answer each claimed instance, by its id: a finding, or the error of a failed try."""
     answers: dict[int, NewFinding | str] = {}
@@ -179,7 +198,10 @@ def _answers(
         except Exception as error:
             log.exception("%s could not be prepared", instance.sop_instance_uid)
             answers[instance.id] = type(error).__name__
-    return answers | _predict(classifier, prepared, desk.settings.population)
+    answers |= _predict(classifier, prepared, desk.settings.population)
+    if explain is not None:
+        answers |= _explained(explain, prepared, answers)
+    return answers
 
 
 def _prepare(
@@ -213,6 +235,28 @@ def _predict(
         return dict.fromkeys(prepared, type(error).__name__)
     pairs = zip(prepared.items(), predictions, strict=True)
     return {i: _new_finding(prediction, flags) for (i, (_, flags)), prediction in pairs}
+
+
+def _explained(
+    explain: Explain,
+    prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]],
+    answers: dict[int, NewFinding | str],
+) -> dict[int, NewFinding]:
+    """Give the answers that have a heat map with it; one that fails never fails its answer."""
+    import numpy as np
+
+    from worker.picture import encode_heat
+
+    wanted = {i: a for i, a in answers.items() if isinstance(a, NewFinding) and a.finding in SHOWN}
+    if not wanted:
+        return {}
+    try:
+        maps = explain(np.stack([prepared[i][0] for i in wanted]))
+        pairs = zip(wanted.items(), maps, strict=True)
+        return {i: replace(answer, heatmap=encode_heat(heat)) for (i, answer), heat in pairs}
+    except Exception as error:  # noqa: BLE001  whatever it is, the answer stands
+        log.warning("%d answers have no heat map: %s", len(wanted), type(error).__name__)
+        return {}
 
 
 def _new_finding(prediction: Prediction, flags: tuple[str, ...]) -> NewFinding:

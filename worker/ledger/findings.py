@@ -17,7 +17,10 @@ from worker.tables import FindingRow, Instance, Job, Model
 
 @dataclass(frozen=True, slots=True)
 class NewFinding:
-    """An answer about one instance, or the reason why there is none."""
+    """An answer about one instance, or the reason why there is none.
+
+    Its heat map, where one was made, is an 8-bit grey PNG of the whole image as a square.
+    """
 
     assessed: bool
     reason: str | None = None
@@ -26,6 +29,7 @@ class NewFinding:
     bacterial: float | None = None
     viral: float | None = None
     flags: tuple[str, ...] = ()
+    heatmap: bytes | None = None
 
 
 def claimed_instances(session: Session, claims: Sequence[Claim]) -> dict[int, Instance]:
