@@ -15,6 +15,11 @@ class Status(IntEnum):
 
     SUCCESS = 0x0000  # PS3.7 Annex C
     SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 Annex C
+    NO_SUCH_INSTANCE = 0x0112  # PS3.7 Annex C
+    NO_SUCH_EVENT_TYPE = 0x0113  # PS3.7 Annex C
+    NO_SUCH_ARGUMENT = 0x0114  # PS3.7 Annex C
+    NO_SUCH_ACTION = 0x0123  # PS3.7 Annex C
+    DUPLICATE_TRANSACTION = 0x0131  # PS3.3 C.14.1.1, a failure reason of Storage Commitment
     CLASS_INSTANCE_CONFLICT = 0x0119  # PS3.7 Annex C
     DUPLICATE_INSTANCE = 0x0111  # PS3.7 Annex C
     DUPLICATE_INVOCATION = 0x0210  # PS3.7 Annex C
@@ -46,6 +51,11 @@ _WORDS: dict[int, str] = {
     Status.INVALID_INSTANCE: "invalid SOP instance",
     Status.MISTYPED_ARGUMENT: "mistyped argument",
     Status.NO_SUCH_CLASS: "no such SOP class",
+    Status.NO_SUCH_INSTANCE: "no such SOP instance",
+    Status.NO_SUCH_EVENT_TYPE: "no such event type",
+    Status.NO_SUCH_ARGUMENT: "no such argument",
+    Status.NO_SUCH_ACTION: "no such action",
+    Status.DUPLICATE_TRANSACTION: "duplicate transaction UID",
     Status.PROCESSING_FAILURE: "processing failure",
     Status.RESOURCE_LIMITATION: "resource limitation",
     Status.UNRECOGNIZED_OPERATION: "unrecognized operation",

@@ -30,7 +30,7 @@ from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.peer import Peer
 from dicom_node.status import Status, describe, is_permanent, is_success
 
-__all__ = ["Peer", "Sent", "accepts", "deliver", "echo", "send"]
+__all__ = ["Delivered", "Peer", "Sent", "accepts", "deliver", "echo", "send"]
 
 # A file's data set is sent byte for byte from the disk, not decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -65,6 +65,31 @@ class Sent:
     def words(self) -> str:
         """What a person reads of the answer."""
         return self.comment or describe(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A report that a peer has taken.
+
+    Attributes
+    ----------
+    status : int
+        Of the report: success, or a warning (0xBxxx).
+    sop_class_uid : str
+        As which it was taken.
+    sop_instance_uid : str
+        Under which UID.
+    companions : tuple of Sent
+        What became of each companion, in order.
+    offers_commitment : bool
+        Whether the peer accepted the Storage Commitment Push Model in this negotiation.
+    """
+
+    status: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    companions: tuple[Sent, ...] = ()
+    offers_commitment: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,211 @@
+"""Storage Commitment Push Model: a peer answers for the instances that it was sent.
+
+References
+----------
+DICOM PS3.4 Annex J; PS3.3 C.14
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import UID
+
+from dicom_node.peer import Peer
+from dicom_node.status import Status
+
+PUSH_MODEL = "1.2.840.10008.1.20.1"  # PS3.4 J.3.1
+PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5, a well-known instance
+
+REQUEST_ACTION = 1  # PS3.4 Table J.3-1, Request Storage Commitment
+ALL_COMMITTED = 1  # PS3.4 Table J.3-2, Storage Commitment Request Successful
+FAILURES_EXIST = 2  # PS3.4 Table J.3-2, Storage Commitment Request Complete - Failures Exist
+
+
+class Reference(NamedTuple):
+    """An instance that is to be committed."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What a peer says to a request for commitment.
+
+    Attributes
+    ----------
+    transaction_uid : str
+        Of the request that it answers.
+    committed : tuple of str
+        SOP Instance UIDs that the peer takes responsibility for.
+    failed : tuple of (str, int)
+        SOP Instance UIDs that it does not, each with its Failure Reason (0008,1197). An instance
+        that is in neither was not answered for.
+    """
+
+    transaction_uid: str
+    committed: tuple[str, ...]
+    failed: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def event_type(self) -> int:
+        """The Event Type ID that it is reported with (PS3.4 Table J.3-2)."""
+        return FAILURES_EXIST if self.failed else ALL_COMMITTED
+
+
+def request_commitment(
+    references: Sequence[Reference],
+    peer: Peer,
+    calling_ae_title: str,
+    transaction_uid: str,
+    *,
+    timeout_s: float = 30.0,
+    wait_s: float = 5.0,
+    tls: ssl.SSLContext | None = None,
+) -> Commitment | None:
+    """Ask a peer to commit itself to instances (N-ACTION), on an association of its own.
+
+    Returns
+    -------
+    Commitment or None
+        None: the peer took the request, and answers later on an association of its own.
+
+    Raises
+    ------
+    PeerError
+        To be tried again.
+    ReportRefused
+        The peer does not offer it, or refuses for good.
+    """
+    raise NotImplementedError
+
+
+def request_dataset(transaction_uid: str, references: Iterable[Reference]) -> Dataset:
+    """Return the Action Information of a request (PS3.4 Table J.3-1)."""
+    ds = Dataset()
+    ds.TransactionUID = UID(transaction_uid)
+    ds.ReferencedSOPSequence = Items(_item(reference) for reference in references)
+    return ds
+
+
+def read_request(action_information: Dataset) -> tuple[str, list[Reference]]:
+    """Read a request for commitment that a peer sent.
+
+    Returns
+    -------
+    tuple of (str, list of Reference)
+        The Transaction UID, and the instances in the peer's order.
+
+    Raises
+    ------
+    ValueError
+        When an attribute is missing, empty or unreadable.
+    """
+    transaction_uid = _uid(action_information, "TransactionUID")
+    items = _items(action_information, "ReferencedSOPSequence")
+    if not items:
+        raise ValueError("ReferencedSOPSequence is missing or empty")
+    return transaction_uid, [
+        Reference(_uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID"))
+        for item in items
+    ]
+
+
+def read_commitment(event_information: Dataset, event_type: int) -> Commitment:
+    """Read the result that a peer reports (N-EVENT-REPORT).
+
+    What the peer lists as failed has failed, whatever the event type and the other list say.
+
+    Parameters
+    ----------
+    event_information : Dataset
+        The Event Information (PS3.4 Table J.3-2).
+    event_type : int
+        The Event Type ID, 1 or 2.
+
+    Raises
+    ------
+    ValueError
+        When the event type is none of this service, or an attribute is missing or unreadable.
+    """
+    if event_type not in (ALL_COMMITTED, FAILURES_EXIST):
+        raise ValueError(f"{event_type} is not an event type of Storage Commitment")
+    failed = {
+        _uid(item, "ReferencedSOPInstanceUID"): _failure_reason(item)
+        for item in _items(event_information, "FailedSOPSequence")
+    }
+    listed = [
+        _uid(item, "ReferencedSOPInstanceUID")
+        for item in _items(event_information, "ReferencedSOPSequence")
+    ]
+    return Commitment(
+        _uid(event_information, "TransactionUID"),
+        tuple(uid for uid in dict.fromkeys(listed) if uid not in failed),
+        tuple(failed.items()),
+    )
+
+
+def result_dataset(commitment: Commitment, references: Iterable[Reference]) -> Dataset:
+    """Return the Event Information of a result that we report (PS3.4 Table J.3-2).
+
+    Parameters
+    ----------
+    commitment : Commitment
+        The result; :attr:`Commitment.event_type` belongs to it.
+    references : iterable of Reference
+        The request that it answers, for the SOP classes.
+    """
+    asked = {reference.sop_instance_uid: reference for reference in references}
+    ds = Dataset()
+    ds.TransactionUID = UID(commitment.transaction_uid)
+    if commitment.committed:
+        ds.ReferencedSOPSequence = Items(_item(asked[uid]) for uid in commitment.committed)
+    if commitment.failed:
+        ds.FailedSOPSequence = Items(_item(asked[uid]) for uid, _ in commitment.failed)
+        for item, (_, reason) in zip(ds.FailedSOPSequence, commitment.failed, strict=True):
+            item.FailureReason = reason
+    return ds
+
+
+def _item(reference: Reference) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = UID(reference.sop_class_uid)
+    item.ReferencedSOPInstanceUID = UID(reference.sop_instance_uid)
+    return item
+
+
+def _items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Return the items of a sequence, none when it is missing or empty."""
+    try:
+        value = ds.get(keyword) or ()
+    except Exception as error:
+        raise ValueError(f"{keyword} cannot be read") from error
+    if not isinstance(value, Sequence) or not all(isinstance(item, Dataset) for item in value):
+        raise ValueError(f"{keyword} is not a sequence")
+    return value
+
+
+def _uid(ds: Dataset, keyword: str) -> str:
+    try:
+        value = ds.get(keyword)
+    except Exception as error:
+        raise ValueError(f"{keyword} cannot be read") from error
+    uid = value.strip("\0 ") if isinstance(value, str) else ""
+    if not UID(uid).is_valid:
+        raise ValueError(f"{keyword} is missing or not one UID")
+    return uid
+
+
+def _failure_reason(item: Dataset) -> int:
+    """Return the Failure Reason (0008,1197); a failure without a readable one is a failure."""
+    try:
+        value = item.get("FailureReason")
+    except Exception:  # noqa: BLE001 - what pydicom raises for broken values is not one error
+        value = None
+    return value if isinstance(value, int) else int(Status.PROCESSING_FAILURE)
