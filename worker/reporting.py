@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from dicom_node.archive import Archive
+from dicom_node.archive import Archive, StoredFile
 from dicom_node.errors import InvalidInstance
 from worker.ledger import NewReport, Story
 from worker.tables import FindingRow, Instance, Model
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 class ArchiveAway(Exception):
     """The archive is not there, full or read-only just now: a matter of waiting."""
+
+    @classmethod
+    def because(cls, error: OSError) -> ArchiveAway:
+        """Say what the archive said, without its path."""
+        return cls(error.strerror or type(error).__name__)
 
 
 def read_instance(archive: Archive, path: str, *, pixels: bool = True) -> Dataset:
@@ -42,7 +47,7 @@ def _open(archive: Archive, path: str) -> BinaryIO:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and archive.absolute(path).parent.is_dir():
             raise
-        raise ArchiveAway(error.strerror or type(error).__name__) from error
+        raise ArchiveAway.because(error) from error
 
 
 def write_report(archive: Archive, story: Story) -> NewReport:
@@ -75,8 +80,8 @@ def write_report(archive: Archive, story: Story) -> NewReport:
     uid = _story_uid(story, revision)
     ds = sr.build_report(
         evidence,
-        [_instance_finding(instance, row) for instance, row in story.findings],
-        _device(model),
+        [instance_finding(instance, row) for instance, row in story.findings],
+        device_of(model),
         sop_instance_uid=uid,
         series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
         revision=revision,
@@ -84,10 +89,7 @@ def write_report(archive: Archive, story: Story) -> NewReport:
         content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
         predecessor=None if last is None else read_instance(archive, last.path),
     )
-    try:
-        stored = archive.write(study.study_instance_uid, uid, _encode(ds))
-    except OSError as error:
-        raise ArchiveAway(error.strerror or type(error).__name__) from error
+    stored = store(archive, study.study_instance_uid, uid, ds)
     return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
 
 
@@ -129,15 +131,26 @@ def _require_one_patient(evidence: Sequence[Dataset]) -> None:
         )
 
 
-def _encode(ds: Dataset) -> bytes:
+def store(archive: Archive, study_uid: str, sop_instance_uid: str, ds: Dataset) -> StoredFile:
+    """Write an object of ours to the archive.
+
+    Raises
+    ------
+    ArchiveAway
+        When it takes nothing now.
+    """
     from io import BytesIO
 
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    try:
+        return archive.write(study_uid, sop_instance_uid, buffer.getvalue())
+    except OSError as error:
+        raise ArchiveAway.because(error) from error
 
 
-def _instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
+def instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
+    """Give what was found in an instance as a report tells it."""
     from dicom_node.report import InstanceFinding
 
     return InstanceFinding(
@@ -152,7 +165,8 @@ def _instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
     )
 
 
-def _device(model: Model) -> AlgorithmDevice:
+def device_of(model: Model) -> AlgorithmDevice:
+    """Give a model as a report names it."""
     from dicom_node.report import AlgorithmDevice
 
     details = model.details
