@@ -53,7 +53,7 @@ def stages(folder: Path) -> list[str]:
 
 
 def kernels(network) -> dict[str, np.ndarray]:
-    return {w.path: np.array(w) for la in network.layers for w in la.trainable_variables}
+    return {w.path: w.numpy() for la in network.layers for w in la.trainable_variables}
 
 
 def test_a_released_artifact_is_fine_tuned_head_first_then_from_the_top(fitting):
@@ -81,9 +81,9 @@ def test_a_stage_trains_its_layers_and_leaves_the_statistics_of_the_others(
     assert prefixes == (learning or {"conv1", "stack0", "stack1", "stack2", "stack3", "logits"})
     image = np.ones((2, 32, 32, 1), np.float32)
     norm = next(la for la in network.layers if isinstance(la, keras.layers.BatchNormalization))
-    before = np.array(norm.moving_mean)
+    before = norm.moving_mean.numpy()
     network(image, training=True)
-    assert np.array_equal(before, norm.moving_mean) == (stage != "all-2")
+    assert np.array_equal(before, norm.moving_mean.numpy()) == (stage != "all-2")
 
 
 def test_members_start_alike_differ_and_are_averaged_into_one_network(fitting, monkeypatch):
