@@ -21,6 +21,10 @@ ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence"
 SUMMARY: Final = Code("121111", "DCM", "Summary")
 QUALITY_FINDING: Final = Code("111052", "DCM", "Quality Finding")
 ACQUISITION_EQUIPMENT: Final = Code("109101", "DCM", "Acquisition Equipment")  # CID 7005
+PROCESSED_IMAGE: Final = Code(
+    "121322", "DCM", "Source image for image processing operation"
+)  # CID 7202
+OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")  # CID 7010
 COMMENT: Final = Code("121106", "DCM", "Comment")
 FINDING: Final = Code("121071", "DCM", "Finding")
 FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")

@@ -53,7 +53,7 @@ def content_tree(
         _measurement_group(number, ds, finding, device) for number, ds, finding in numbered
     ] or [_empty_group(device)]
     report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=_observer(device)),
+        observation_context=sr.ObservationContext(observer_device_context=device_observer(device)),
         procedure_reported=codes.CHEST_RADIOGRAPHY,
         imaging_measurements=groups,
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
@@ -68,8 +68,8 @@ def content_tree(
     return root
 
 
-def _observer(device: AlgorithmDevice) -> Any:
-    """Return the device observer (TID 1004)."""
+def device_observer(device: AlgorithmDevice) -> Any:
+    """Return the device as observer (TID 1002, TID 1004)."""
     attributes = sr.DeviceObserverIdentifyingAttributes(
         uid=device.device_uid or derived_uid("device", device.manufacturer, device.digest),
         name=plain(device.station_name or device.manufacturer),

@@ -22,6 +22,26 @@ _LISTED = 6
 Numbered = list[tuple[int, Dataset, InstanceFinding]]
 
 
+def in_order(evidence: Sequence[Dataset]) -> list[Dataset]:
+    """Return instances in the order a reader sees them in: by series, then by instance number."""
+    return sorted(evidence, key=_place)
+
+
+def _place(ds: Dataset) -> tuple[int, int, str]:
+    return (
+        _integer(ds, "SeriesNumber"),
+        _integer(ds, "InstanceNumber"),
+        value_of(ds, "SOPInstanceUID"),
+    )
+
+
+def _integer(ds: Dataset, keyword: str) -> int:
+    try:
+        return int(value_of(ds, keyword))
+    except ValueError:
+        return 0
+
+
 def numbered_findings(evidence: Sequence[Dataset], findings: Sequence[InstanceFinding]) -> Numbered:
     """Pair findings with their instances, numbered by their place in the evidence, from 1."""
     by_uid = {finding.sop_instance_uid: finding for finding in findings}
