@@ -39,24 +39,24 @@ def report_series_uid(study_instance_uid: str, model_digest: str) -> str:
     return derived_uid("series", study_instance_uid, model_digest)
 
 
-def companion_uid(report_uid: str, kind: str, *parts: str) -> str:
-    """Return the SOP Instance UID of what goes with a report.
-
-    Parameters
-    ----------
-    report_uid : str
-        SOP Instance UID of the report.
-    kind : str
-        Such as ``PICTURE`` or ``KEY_OBJECT``.
-    *parts : str
-        What else tells it apart: of a picture, the SOP Instance UID of its image.
-    """
-    return derived_uid("companion", report_uid, kind, *parts)
-
-
 def companion_series_uid(study_instance_uid: str, model_digest: str, kind: str) -> str:
     """Return the UID of the series of a study's companions of a kind, by one model."""
     return derived_uid("series", study_instance_uid, model_digest, kind)
+
+
+def companion_uid(series_instance_uid: str, *parts: str) -> str:
+    """Return the SOP Instance UID of a companion, in its series.
+
+    It does not depend on the report: what a later revision does not change is the same object.
+
+    Parameters
+    ----------
+    series_instance_uid : str
+        From `companion_series_uid`: it tells study, model and kind.
+    *parts : str
+        What the companion shows: the SOP Instance UIDs of images, the answer.
+    """
+    return derived_uid("companion", series_instance_uid, *parts)
 
 
 def fallback_uid(sop_instance_uid: str, sop_class_uid: str) -> str:
