@@ -100,13 +100,14 @@ def _story_uid(story: Story, revision: int) -> str:
     """
     from dicom_node import report as sr
 
-    told = [f"{i.sop_instance_uid} {_answer_of(row)}" for i, row in story.findings]
+    told = [f"{i.sop_instance_uid} {answer_of(row)}" for i, row in story.findings]
     return sr.report_uid(
         story.study.study_instance_uid, [*told, f"revision {revision}"], story.model.digest
     )
 
 
-def _answer_of(row: FindingRow) -> str:
+def answer_of(row: FindingRow) -> str:
+    """Spell a finding in the same way each time, for the UIDs of what tells it."""
     values = ("" if p is None else f"{p:.3f}" for p in (row.pneumonia, row.bacterial, row.viral))
     return " ".join([row.reason or row.finding or "", *values, *sorted(row.flags)])
 
