@@ -7,17 +7,24 @@ DICOM PS3.4 Annex J; PS3.3 C.14
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import evt
 
+from dicom_node.association import accepted, associated
+from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.peer import Peer
-from dicom_node.status import Status
+from dicom_node.status import Status, describe, is_permanent, is_success
+
+log = logging.getLogger(__name__)
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"  # PS3.4 J.3.1
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5, a well-known instance
@@ -71,6 +78,23 @@ def request_commitment(
 ) -> Commitment | None:
     """Ask a peer to commit itself to instances (N-ACTION), on an association of its own.
 
+    Parameters
+    ----------
+    references : sequence of Reference
+        The instances; at least one.
+    peer : Peer
+        Whom to ask.
+    calling_ae_title : str
+        Who we are, and where the peer reports to when it does so later.
+    transaction_uid : str
+        Of this request, and no other one.
+    timeout_s : float
+        For each step: connection, association, the answer to the request.
+    wait_s : float
+        How long to keep the association for a result that comes at once.
+    tls : ssl.SSLContext, optional
+        To connect with, of :func:`dicom_node.tls.client_context`.
+
     Returns
     -------
     Commitment or None
@@ -79,11 +103,84 @@ def request_commitment(
     Raises
     ------
     PeerError
-        To be tried again.
+        No association, no answer, or one that passes: ask again later.
     ReportRefused
         The peer does not offer it, or refuses for good.
     """
-    raise NotImplementedError
+    result = _Result(peer, transaction_uid)
+    pairs = [(PUSH_MODEL, str(ImplicitVRLittleEndian)), (PUSH_MODEL, str(ExplicitVRLittleEndian))]
+    with associated(peer, calling_ae_title, pairs, timeout_s, tls, result.handlers) as assoc:
+        status = _request(assoc, peer, request_dataset(transaction_uid, references))
+        if is_success(status):
+            result.wait(wait_s)
+    if is_success(status) or result.commitment is not None:
+        return result.commitment
+    # Here, other than with C-STORE, a processing failure tells nothing of the instances.
+    final = is_permanent(status) and status != Status.PROCESSING_FAILURE
+    error = ReportRefused if final else PeerError
+    raise error(f"{peer} refused to commit itself: {describe(status)}.", str(peer), status)
+
+
+def _request(assoc: Any, peer: Peer, action_information: Dataset) -> int:
+    """Send the N-ACTION; return the status that the peer answers."""
+    if PUSH_MODEL not in accepted(assoc):
+        raise ReportRefused(
+            f"{peer} does not offer Storage Commitment; set commitment=off for it.",
+            str(peer),
+            Status.SOP_CLASS_NOT_SUPPORTED,
+        )
+    try:
+        status, _ = assoc.send_n_action(
+            action_information, REQUEST_ACTION, PUSH_MODEL, PUSH_MODEL_INSTANCE
+        )
+    except (RuntimeError, ValueError) as error:
+        raise PeerError(f"{peer} ended the association while we asked.", str(peer)) from error
+    if "Status" not in status:
+        raise PeerError(
+            f"{peer} did not answer a request for commitment in time, or hung up.", str(peer)
+        )
+    return int(status.Status)
+
+
+class _Result:
+    """Waits for the N-EVENT-REPORT of one request, on the association that made the request.
+
+    PS3.4 J.3.3: the peer reports in the role that it has, so no roles are negotiated.
+    """
+
+    def __init__(self, peer: Peer, transaction_uid: str) -> None:
+        self._peer, self._transaction_uid = peer, transaction_uid
+        self._ended = threading.Event()
+        self._reporting: threading.Thread | None = None
+        self.commitment: Commitment | None = None
+        self.handlers: list[tuple[Any, Callable[[Any], Any]]] = [
+            (evt.EVT_N_EVENT_REPORT, self._report),
+            *((event, self._end) for event in (evt.EVT_RELEASED, evt.EVT_ABORTED)),
+            (evt.EVT_CONN_CLOSE, self._end),
+        ]
+
+    def wait(self, wait_s: float) -> None:
+        """Wait until the result is there and answered, or the association has ended."""
+        self._ended.wait(wait_s)
+        if self._reporting is not None:  # its response must be on its way before a release is
+            self._reporting.join(wait_s)
+
+    def _end(self, _: Any) -> None:
+        self._ended.set()
+
+    def _report(self, event: Any) -> tuple[int, None]:
+        """Take a result; called in a thread of its own."""
+        try:
+            commitment = read_commitment(event.event_information, event.event_type)
+        except Exception as error:  # noqa: BLE001 - pydicom's errors on broken values are many
+            log.warning("%s reports a commitment that is not readable: %s", self._peer, error)
+            return Status.INVALID_ARGUMENT, None
+        if commitment.transaction_uid != self._transaction_uid:
+            log.warning("%s reports a commitment that is not what we asked for", self._peer)
+            return Status.PROCESSING_FAILURE, None
+        self.commitment, self._reporting = commitment, threading.current_thread()
+        self._ended.set()
+        return Status.SUCCESS, None
 
 
 def request_dataset(transaction_uid: str, references: Iterable[Reference]) -> Dataset:

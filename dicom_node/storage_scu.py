@@ -1,70 +1,39 @@
-"""Verification and Storage SCU: instances go out in one association, as they are."""
+"""Verification and Storage SCU: images that people send, and reports to their destinations."""
 
 from __future__ import annotations
 
-import socket
+import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
-from pynetdicom import _config, evt
-from pynetdicom.presentation import build_context
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.contexts import VERIFICATION
-from dicom_node.entity import application_entity
+from dicom_node.association import MAX_CONTEXTS, Pair, accepted, associated
+from dicom_node.commitment import PUSH_MODEL
+from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
 from dicom_node.errors import PeerError, ReportRefused
+from dicom_node.fallback import as_sop_class
+from dicom_node.outgoing import File, Sent, as_file, store
 from dicom_node.peer import Peer
 from dicom_node.status import Status, describe, is_permanent, is_success
 
 __all__ = ["Delivered", "Peer", "Sent", "accepts", "deliver", "echo", "send"]
 
-# A file's data set is sent byte for byte from the disk, not decoded and encoded again.
-_config.STORE_SEND_CHUNKED_DATASET = True
+# PS3.5 10.1: what any peer takes one of.
+_LITTLE_ENDIAN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 
-# What may be encoded again in the default transfer syntax without touching pixel data.
-_CONVERTIBLE = (str(ExplicitVRLittleEndian), str(DeflatedExplicitVRLittleEndian))
+# Answers that say that a peer negotiated a SOP class which it does not store (PS3.7 Annex C).
+_CLASS_NOT_TAKEN = (Status.SOP_CLASS_NOT_SUPPORTED, Status.NO_SUCH_CLASS)
 
-_MAXIMUM_PDU = 262144
-_MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: ids are the odd numbers from 1 to 255
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What a peer answered to one instance.
-
-    Attributes
-    ----------
-    sop_instance_uid : str
-        The instance; "" when the file could not be read.
-    status : int
-        The DIMSE status; 0x0122 when the peer accepted no presentation context for it, 0xC000
-        when the file is not a DICOM file.
-    comment : str
-        Why, in words.
-    """
-
-    sop_instance_uid: str
-    status: int
-    comment: str = ""
-
-    @property
-    def words(self) -> str:
-        """What a person reads of the answer."""
-        return self.comment or describe(self.status)
+_NO_REPORT_CLASS = (
+    "it accepts neither Comprehensive 3D SR nor Comprehensive SR nor Enhanced SR; allow one of "
+    f"{', '.join(REPORT_SOP_CLASSES)} there"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +61,6 @@ class Delivered:
     offers_commitment: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A Part 10 file that waits to be sent."""
-
-    path: Path
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-
-    def syntaxes(self) -> tuple[str, ...]:
-        """Return the transfer syntaxes to propose, its own first.
-
-        PS3.5 10.1: the default transfer syntax is proposed for whatever is not compressed.
-        """
-        if self.transfer_syntax_uid in _CONVERTIBLE:
-            return (self.transfer_syntax_uid, str(ImplicitVRLittleEndian))
-        return (self.transfer_syntax_uid,)
-
-
 def send(
     instances: Iterable[Dataset | Path | bytes],
     peer: Peer,
@@ -118,8 +68,9 @@ def send(
     *,
     timeout_s: float = 30.0,
     on_sent: Callable[[Sent], None] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> list[Sent]:
-    """Send instances in one association.
+    """Send instances, in one association unless they need more presentation contexts than it has.
 
     Parameters
     ----------
@@ -134,6 +85,8 @@ def send(
         For each step: connection, association, each answer.
     on_sent : callable, optional
         Called after each instance.
+    tls : ssl.SSLContext, optional
+        To connect with, of :func:`dicom_node.tls.client_context`.
 
     Returns
     -------
@@ -145,50 +98,109 @@ def send(
     PeerError
         When there is no association, or it is lost on the way.
     """
+    answers: list[Sent] = []
+
+    def tell(answer: Sent) -> None:
+        answers.append(answer)
+        if on_sent is not None:
+            on_sent(answer)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = [_as_file(instance, folder) for instance in instances]
-        pairs = {
-            (file.sop_class_uid, syntax)
-            for file in files
-            if isinstance(file, _File)
-            for syntax in file.syntaxes()
-        }
-        answers: list[Sent] = []
-        with _association(peer, calling_ae_title, sorted(pairs), timeout_s) as assoc:
-            for file in files:
-                answer = _store(assoc, peer, file, folder) if isinstance(file, _File) else file
-                answers.append(answer)
-                if on_sent is not None:
-                    on_sent(answer)
-        return answers
+        for files, pairs in _in_rounds([as_file(instance, folder) for instance in instances]):
+            opened = associated(peer, calling_ae_title, sorted(pairs), timeout_s, tls)
+            with opened if pairs else nullcontext() as assoc:
+                for file in files:
+                    tell(store(assoc, peer, file, folder))
+    return answers
 
 
-def deliver(
-    report: Dataset | Path | bytes, peer: Peer, calling_ae_title: str, timeout_s: float = 30.0
-) -> int:
-    """Send one report, and sort the answer by what the caller has to do.
+def deliver_report(
+    report: bytes,
+    peer: Peer,
+    calling_ae_title: str,
+    timeout_s: float = 30.0,
+    *,
+    companions: Sequence[bytes] = (),
+    tls: ssl.SSLContext | None = None,
+) -> Delivered:
+    """Send one report with its companions, and sort the answer by what the caller has to do.
 
-    Returns
-    -------
-    int
-        Success or a warning (0xBxxx): the peer has the report.
+    The report goes as the richest of `REPORT_SOP_CLASSES` that the peer accepts. One that accepts
+    a class in the negotiation and then answers that it does not support it gets the next.
+
+    Parameters
+    ----------
+    report : bytes
+        A Part 10 file, of :func:`dicom_node.report.build_report`.
+    peer : Peer
+        Where to.
+    calling_ae_title : str
+        Who we are.
+    timeout_s : float
+        For each step: connection, association, each answer.
+    companions : sequence of bytes
+        Part 10 files to send after it, in this order. One that is refused for good does not fail
+        the report.
+    tls : ssl.SSLContext, optional
+        To connect with, of :func:`dicom_node.tls.client_context`.
 
     Raises
     ------
     PeerError
-        No association, a lost one, or a status that passes (0xA7xx): try again later.
+        No association, a lost one, or a status that passes (0xA7xx), of the report or of a
+        companion: send all of it again later.
     ReportRefused
-        The peer does not take the SOP class, or answered 0xA9xx, 0xCxxx or 0x01xx.
+        The peer takes none of the report's SOP classes, or answered 0xA9xx, 0xCxxx or 0x01xx.
     """
-    (answer,) = send([report], peer, calling_ae_title, timeout_s=timeout_s)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = [as_file(companion, folder) for companion in companions]
+        pairs = [(uid, s) for uid in (*REPORT_SOP_CLASSES, PUSH_MODEL) for s in _LITTLE_ENDIAN]
+        pairs += sorted({pair for file in files for pair in _pairs(file)} - set(pairs))
+        with associated(peer, calling_ae_title, pairs, timeout_s, tls) as assoc:
+            sop_class_uid, answer = _store_report(assoc, peer, report, folder)
+            if is_success(answer.status):
+                sent = tuple(store(assoc, peer, file, folder) for file in files)
+            offers_commitment = PUSH_MODEL in accepted(assoc)
+    _raise_unless_stored(peer, "report", answer)
+    for companion in sent:
+        if not is_permanent(companion.status):
+            _raise_unless_stored(peer, "companion of the report", companion)
+    return Delivered(answer.status, sop_class_uid, answer.sop_instance_uid, sent, offers_commitment)
+
+
+def deliver(report: bytes, peer: Peer, calling_ae_title: str, timeout_s: float = 30.0) -> int:
+    """Send one report; return its status. Makes way for :func:`deliver_report`."""
+    return deliver_report(report, peer, calling_ae_title, timeout_s).status
+
+
+def _store_report(assoc: Any, peer: Peer, report: bytes, folder: Path) -> tuple[str, Sent]:
+    """Send a report as the richest SOP class that the peer takes; say which, and its answer."""
+    offered = accepted(assoc)
+    sop_class_uid, answer = "", Sent("", Status.SOP_CLASS_NOT_SUPPORTED, _NO_REPORT_CLASS)
+    for sop_class_uid in (uid for uid in REPORT_SOP_CLASSES if uid in offered):
+        file = as_file(as_sop_class(report, sop_class_uid), folder)
+        answer = store(assoc, peer, file, folder)
+        if answer.status not in _CLASS_NOT_TAKEN:
+            break
+    return sop_class_uid, answer
+
+
+def _raise_unless_stored(peer: Peer, what: str, answer: Sent) -> None:
     if is_success(answer.status):
-        return answer.status
+        return
     error = ReportRefused if is_permanent(answer.status) else PeerError
-    raise error(f"{peer} did not take the report: {answer.words}.", str(peer), answer.status)
+    raise error(f"{peer} did not take the {what}: {answer.words}.", str(peer), answer.status)
 
 
-def echo(peer: Peer, calling_ae_title: str, timeout_s: float = 10.0) -> None:
+def echo(
+    peer: Peer,
+    calling_ae_title: str,
+    timeout_s: float = 10.0,
+    *,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Ask `peer` whether it is there (C-ECHO, PS3.4 A).
 
     Raises
@@ -197,8 +209,8 @@ def echo(peer: Peer, calling_ae_title: str, timeout_s: float = 10.0) -> None:
         With a sentence that says what to do.
     """
     pairs = [(VERIFICATION, str(ImplicitVRLittleEndian))]
-    with _association(peer, calling_ae_title, pairs, timeout_s) as assoc:
-        if not assoc.accepted_contexts:
+    with associated(peer, calling_ae_title, pairs, timeout_s, tls) as assoc:
+        if not accepted(assoc):
             raise PeerError(
                 f"{peer} associates but does not offer Verification; storing may still work.",
                 str(peer),
@@ -209,7 +221,14 @@ def echo(peer: Peer, calling_ae_title: str, timeout_s: float = 10.0) -> None:
         raise PeerError(f"{peer} {words} to a C-ECHO.", str(peer), status)
 
 
-def accepts(peer: Peer, calling_ae_title: str, sop_class_uid: str, timeout_s: float = 10.0) -> bool:
+def accepts(
+    peer: Peer,
+    calling_ae_title: str,
+    sop_class_uid: str,
+    timeout_s: float = 10.0,
+    *,
+    tls: ssl.SSLContext | None = None,
+) -> bool:
     """Tell whether `peer` takes instances of a SOP class, by the negotiation alone.
 
     Raises
@@ -217,133 +236,24 @@ def accepts(peer: Peer, calling_ae_title: str, sop_class_uid: str, timeout_s: fl
     PeerError
         When there is no association.
     """
-    pairs = [(sop_class_uid, s) for s in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
-    with _association(peer, calling_ae_title, pairs, timeout_s) as assoc:
-        return bool(assoc.accepted_contexts)
+    pairs = [(sop_class_uid, syntax) for syntax in _LITTLE_ENDIAN]
+    with associated(peer, calling_ae_title, pairs, timeout_s, tls) as assoc:
+        return bool(accepted(assoc))
 
 
-def _as_file(instance: Dataset | Path | bytes, folder: Path) -> _File | Sent:
-    """Return `instance` as a file on disk, or the reason why it cannot be sent."""
-    path = instance
-    try:
-        if not isinstance(path, Path):
-            path = _written(path, folder)
-        meta = read_file_meta_info(path)
-        return _File(
-            path,
-            str(meta.MediaStorageSOPClassUID),
-            str(meta.MediaStorageSOPInstanceUID),
-            str(meta.TransferSyntaxUID),
-        )
-    except (InvalidDicomError, AttributeError, ValueError, OSError, EOFError):
-        return Sent("", Status.CANNOT_UNDERSTAND, "not a readable DICOM Part 10 file")
+def _in_rounds(files: Sequence[File | Sent]) -> Iterator[tuple[list[File | Sent], set[Pair]]]:
+    """Split files into runs, each with the presentation contexts of one association."""
+    run: list[File | Sent] = []
+    pairs: set[Pair] = set()
+    for file in files:
+        needed = pairs | _pairs(file)
+        if len(needed) > MAX_CONTEXTS:
+            yield run, pairs
+            run, needed = [], _pairs(file)
+        run.append(file)
+        pairs = needed
+    yield run, pairs
 
 
-def _written(instance: Dataset | bytes, folder: Path) -> Path:
-    descriptor, name = tempfile.mkstemp(suffix=".dcm", dir=folder)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - mkstemp gives a descriptor
-        if isinstance(instance, bytes):
-            file.write(instance)
-        else:
-            dcmwrite(file, instance, enforce_file_format=True)
-    return Path(name)
-
-
-def _store(assoc: Any, peer: Peer, file: _File, folder: Path) -> Sent:
-    """Send one file; a peer that does not accept it is an answer, a lost association is not."""
-    accepted = {
-        str(context.transfer_syntax[0])
-        for context in assoc.accepted_contexts
-        if context.abstract_syntax == file.sop_class_uid
-    }
-    syntax = next((each for each in file.syntaxes() if each in accepted), None)
-    if syntax is None:
-        words = "the peer does not accept this SOP class in this transfer syntax"
-        return Sent(file.sop_instance_uid, Status.SOP_CLASS_NOT_SUPPORTED, words)
-    own = syntax == file.transfer_syntax_uid
-    path = file.path if own else _in_default_syntax(file.path, folder)
-    try:
-        status = assoc.send_c_store(path)
-    except (RuntimeError, ValueError) as error:
-        raise PeerError(f"{peer} ended the association while sending.", str(peer)) from error
-    if "Status" not in status:
-        raise PeerError(f"{peer} did not answer a C-STORE in time, or hung up.", str(peer))
-    words = describe(status.Status)
-    comment = status.get("ErrorComment", "")
-    return Sent(file.sop_instance_uid, status.Status, f"{words}: {comment}" if comment else words)
-
-
-def _in_default_syntax(path: Path, folder: Path) -> Path:
-    """Encode a file in Implicit VR Little Endian (PS3.5 10.1)."""
-    ds = dcmread(path)
-    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    return _written(ds, folder)
-
-
-@contextmanager
-def _association(
-    peer: Peer, calling_ae_title: str, pairs: Sequence[tuple[str, str]], timeout_s: float
-) -> Iterator[Any]:
-    """Open an association with one presentation context a pair; release it, or abort on errors.
-
-    Raises
-    ------
-    PeerError
-        When the peer cannot be reached or does not associate.
-    """
-    entity = application_entity(calling_ae_title, timeout_s, _MAXIMUM_PDU)
-    contexts = [build_context(*pair) for pair in islice(pairs, _MAX_CONTEXTS)]
-    try:
-        assoc = entity.associate(
-            peer.host,
-            peer.port,
-            contexts=contexts,
-            ae_title=peer.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, partial(_limit_sending, timeout_s=timeout_s))],
-        )
-    except OSError as error:  # the host name
-        raise PeerError(_why_unreachable(peer, timeout_s), str(peer)) from error
-    # A peer that associates but accepts none of the contexts has been aborted by the library. That
-    # is an answer, and the caller finds it in `accepted_contexts`.
-    if not assoc.is_established and not assoc.rejected_contexts:
-        raise PeerError(_why_not(assoc, peer, timeout_s), str(peer))
-    try:
-        yield assoc
-    except BaseException:
-        assoc.abort()
-        raise
-    if assoc.is_established:
-        assoc.release()
-
-
-def _why_not(assoc: Any, peer: Peer, timeout_s: float) -> str:
-    """Say why there is no association, and what to look at."""
-    if assoc.is_rejected:
-        reason = getattr(assoc.acceptor.primitive, "reason_str", "") or "no reason given"
-        return f"{peer} rejected the association: {reason}; check both AE titles at the peer."
-    return _why_unreachable(peer, timeout_s)
-
-
-def _why_unreachable(peer: Peer, timeout_s: float) -> str:
-    """Try a bare connection, and say how far it came."""
-    try:
-        with socket.create_connection((peer.host, peer.port), timeout=min(timeout_s, 5.0)):
-            return (
-                f"{peer} takes the connection but does not associate; "
-                "check that it speaks DICOM there, without TLS."
-            )
-    except socket.gaierror:
-        return f"{peer}: the host name {peer.host!r} is not known; check its spelling and the DNS."
-    except ConnectionRefusedError:
-        return (
-            f"{peer}: nothing listens on port {peer.port}; check that the peer runs, and its port."
-        )
-    except OSError:
-        return f"{peer} is not reachable; check the address, the network and its firewall."
-
-
-def _limit_sending(event: Any, timeout_s: float) -> None:
-    """Limit each write too: a peer that stops reading would hold us for ever."""
-    connection = event.assoc.dul.socket.socket
-    connection.settimeout(timeout_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _pairs(file: File | Sent) -> set[Pair]:
+    return file.pairs() if isinstance(file, File) else set()

@@ -2,62 +2,41 @@ import logging
 import socket
 import threading
 import time
-from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pynetdicom import AE, evt
 
+from dicom_node.commitment import PUSH_MODEL
+from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import PeerError, ReportRefused
+from dicom_node.fallback import as_sop_class
 from dicom_node.peer import Peer
-from dicom_node.storage_scu import Sent, deliver, echo, send
+from dicom_node.storage_scu import Sent, deliver_report, echo, send
 from tests.datasets import ROOT, image, part10
+from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
 
-EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
-CR, SR = image().SOPClassUID, "1.2.840.10008.5.1.4.1.1.88.34"
-VERIFICATION = "1.2.840.10008.1.1"
-
-
-class Pacs:
-    """A Storage SCP that keeps what it gets and answers as told."""
-
-    def __init__(self, *, accepts=((CR, EXPLICIT), (VERIFICATION, IMPLICIT)), answer=0x0000):
-        self.answer, self.files = answer, []
-        ae = AE("PACS")
-        for sop_class, syntax in accepts:
-            ae.add_supported_context(sop_class, syntax)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, lambda _: self.answer)]
-        self.server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-        self.peer = Peer("PACS", "127.0.0.1", self.server.server_address[1])
-
-    def _store(self, event):
-        self.files.append(event.encoded_dataset())
-        return self.answer(event) if callable(self.answer) else self.answer
+CR = image().SOPClassUID
+SR_3D, SR, ENHANCED_SR = REPORT_SOP_CLASSES
+CAPTURE, KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.88.59"
+IMAGES = ((CR, EXPLICIT), (VERIFICATION, IMPLICIT))
+REPORTS = tuple((uid, EXPLICIT) for uid in REPORT_SOP_CLASSES)
+# As far as it is looked at here, any instance of the class is a report.
+REPORT = part10(image(SOPClassUID=SR_3D))
 
 
 @pytest.fixture
 def pacs():
     started = []
 
-    def start(**options):
-        started.append(Pacs(**options))
+    def start(accepts=IMAGES, **options):
+        started.append(Pacs(accepts=accepts, **options))
         return started[-1]
 
     yield start
     for each in started:
-        threading.Thread(target=each.server.shutdown, daemon=True).start()
-
-
-@contextmanager
-def listening(behave):
-    """A TCP server that is no DICOM application: `behave` gets its one connection."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        threading.Thread(target=lambda: behave(server.accept()[0]), daemon=True).start()
-        yield Peer("PACS", "127.0.0.1", server.getsockname()[1])
+        each.stop()
 
 
 def dataset_of(file):
@@ -104,7 +83,7 @@ def test_each_instance_has_its_own_answer(pacs, tmp_path):
 
 
 def test_a_peer_of_the_default_transfer_syntax_only_gets_that(pacs):
-    peer = pacs(accepts=[(CR, IMPLICIT)])
+    peer = pacs([(CR, IMPLICIT)])
     assert send([image()], peer.peer, "CXR")[0].status == 0x0000
     received = dcmread(BytesIO(peer.files[0]))
     assert received.file_meta.TransferSyntaxUID == IMPLICIT
@@ -112,34 +91,155 @@ def test_a_peer_of_the_default_transfer_syntax_only_gets_that(pacs):
 
 
 def test_a_peer_that_accepts_nothing_answers_for_each_instance(pacs):
-    peer = pacs(accepts=[("1.2.840.10008.5.1.4.1.1.2", EXPLICIT)])
+    peer = pacs([("1.2.840.10008.5.1.4.1.1.2", EXPLICIT)])
     assert [a.status for a in send([image(), image()], peer.peer, "CXR")] == [0x0122, 0x0122]
+
+
+def test_nothing_that_can_be_sent_needs_no_association(tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not DICOM")
+    nowhere = Peer("PACS", "pacs.invalid", 104)
+    assert [a.status for a in send([text], nowhere, "CXR")] == [0xC000]
+    assert send([], nowhere, "CXR") == []
+
+
+def test_more_presentation_contexts_than_an_association_has_take_a_second_one(pacs):
+    classes = [*(f"1.2.840.10008.5.1.4.1.1.{n}" for n in range(2000, 2064)), CR]
+    peer = pacs()
+    instances = [
+        image(SOPClassUID=uid, SOPInstanceUID=f"{ROOT}.{n}") for n, uid in enumerate(classes)
+    ]
+    answers = send(instances, peer.peer, "CXR")
+    assert [a.sop_instance_uid for a in answers] == [f"{ROOT}.{n}" for n in range(65)]
+    assert [a.status for a in answers] == [0x0122] * 64 + [0x0000]
+    assert peer.associations == 2
+
+
+# --- reports ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007])
 def test_a_report_is_delivered_with_success_or_a_warning(pacs, status):
-    assert deliver(part10(image()), pacs(answer=status).peer, "CXR", 20) == status
+    peer = pacs(REPORTS, answer=status)
+    delivered = deliver_report(REPORT, peer.peer, "CXR", 20)
+    assert (delivered.status, delivered.sop_class_uid) == (status, SR_3D)
+    assert delivered.sop_instance_uid == image().SOPInstanceUID
+    assert dataset_of(peer.files[0]) == dataset_of(REPORT)
 
 
-@pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0x0122, 0x0124, 0x0110])
+@pytest.mark.parametrize(
+    ("accepts", "richest"),
+    [
+        ([(SR_3D, IMPLICIT), (SR, EXPLICIT)], SR_3D),
+        ([(ENHANCED_SR, EXPLICIT), (SR, EXPLICIT)], SR),
+        ([(SR, IMPLICIT)], SR),
+        ([(ENHANCED_SR, EXPLICIT), (CR, EXPLICIT)], ENHANCED_SR),
+    ],
+)
+def test_a_report_goes_as_the_richest_class_that_the_peer_accepts(pacs, accepts, richest):
+    peer = pacs(accepts)
+    delivered = deliver_report(REPORT, peer.peer, "CXR", 20)
+    expected = dcmread(BytesIO(as_sop_class(REPORT, richest)))
+    assert delivered.sop_class_uid == richest
+    assert delivered.sop_instance_uid == expected.SOPInstanceUID
+    assert dcmread(BytesIO(peer.files[0])) == expected
+
+
+@pytest.mark.parametrize("status", [0x0122, 0x0118])
+def test_a_class_that_is_accepted_and_then_not_supported_gives_way_to_the_next(pacs, status):
+    peer = pacs(REPORTS, answer=lambda _: 0x0000 if peer.classes[-1] == ENHANCED_SR else status)
+    assert deliver_report(REPORT, peer.peer, "CXR", 20).sop_class_uid == ENHANCED_SR
+    assert peer.classes == list(REPORT_SOP_CLASSES)
+    assert peer.associations == 1
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0x0124, 0x0110])
 def test_a_report_that_is_refused_for_good_says_so(pacs, status):
-    peer = pacs(answer=status)
+    peer = pacs(REPORTS, answer=status)
     with pytest.raises(ReportRefused) as error:
-        deliver(image(), peer.peer, "CXR", 20)
+        deliver_report(REPORT, peer.peer, "CXR", 20)
     assert (error.value.status, error.value.peer) == (status, str(peer.peer))
+    assert len(peer.files) == 1
+    assert peer.released.wait(20), "a refusal is an answer: the association is released"
 
 
-def test_a_report_of_a_class_that_the_peer_does_not_take_is_refused(pacs):
-    for accepts in ([(SR, EXPLICIT)], [(VERIFICATION, IMPLICIT)]):
-        with pytest.raises(ReportRefused, match="does not accept this SOP class"):
-            deliver(image(), pacs(accepts=accepts).peer, "CXR", 20)
+def test_a_report_of_which_no_class_is_supported_is_refused(pacs):
+    peer = pacs(REPORTS, answer=0x0122)
+    with pytest.raises(ReportRefused) as error:
+        deliver_report(REPORT, peer.peer, "CXR", 20)
+    assert error.value.status == 0x0122
+    assert len(peer.files) == 3
+
+
+def test_a_peer_that_accepts_no_class_of_a_report_is_told_which(pacs):
+    for accepts in ([(CR, EXPLICIT)], [(VERIFICATION, IMPLICIT)]):
+        with pytest.raises(
+            ReportRefused, match=f"accepts neither .* allow one of {SR_3D}"
+        ) as error:
+            deliver_report(REPORT, pacs([*accepts, (PUSH_MODEL, EXPLICIT)]).peer, "CXR", 20)
+        assert error.value.status == 0x0122
 
 
 @pytest.mark.parametrize("status", [0xA700, 0x0213, 0xFF42])
 def test_a_report_that_may_be_taken_later_is_tried_again(pacs, status):
     with pytest.raises(PeerError) as error:
-        deliver(image(), pacs(answer=status).peer, "CXR", 20)
+        deliver_report(REPORT, pacs(REPORTS, answer=status).peer, "CXR", 20)
     assert error.value.status == status
+
+
+def test_it_is_told_whether_the_peer_offers_storage_commitment(pacs):
+    without, offering = pacs(REPORTS), pacs([*REPORTS, (PUSH_MODEL, IMPLICIT)])
+    assert not deliver_report(REPORT, without.peer, "CXR", 20).offers_commitment
+    assert deliver_report(REPORT, offering.peer, "CXR", 20).offers_commitment
+
+
+def companions():
+    """A picture and a key object, as far as it is looked at here."""
+    return [
+        part10(image(SOPClassUID=uid, SOPInstanceUID=f"{ROOT}.{n}"))
+        for n, uid in enumerate((CAPTURE, KEY_OBJECT), 21)
+    ]
+
+
+def test_companions_follow_the_report_in_the_same_association(pacs):
+    peer = pacs([*REPORTS, (CAPTURE, EXPLICIT), (KEY_OBJECT, IMPLICIT)])
+    delivered = deliver_report(REPORT, peer.peer, "CXR", 20, companions=companions())
+    assert peer.classes == [SR_3D, CAPTURE, KEY_OBJECT]
+    assert peer.associations == 1
+    assert delivered.companions == tuple(
+        Sent(f"{ROOT}.{n}", 0x0000, "success (0x0000)") for n in (21, 22)
+    )
+
+
+def test_a_companion_that_is_refused_for_good_does_not_fail_the_report(pacs):
+    peer = pacs(
+        [*REPORTS, (KEY_OBJECT, EXPLICIT)],
+        answer=lambda _: 0xA900 if peer.classes[-1] == KEY_OBJECT else 0x0000,
+    )
+    broken = [*companions(), b"not DICOM"]
+    delivered = deliver_report(REPORT, peer.peer, "CXR", 20, companions=broken)
+    assert delivered.status == 0x0000
+    assert [sent.status for sent in delivered.companions] == [0x0122, 0xA900, 0xC000]
+
+
+def test_a_companion_that_may_be_taken_later_sends_all_again(pacs):
+    peer = pacs(
+        [*REPORTS, (CAPTURE, EXPLICIT)],
+        answer=lambda _: 0xA700 if peer.classes[-1] == CAPTURE else 0x0000,
+    )
+    with pytest.raises(PeerError, match="companion of the report: out of resources") as error:
+        deliver_report(REPORT, peer.peer, "CXR", 20, companions=companions())
+    assert error.value.status == 0xA700
+
+
+def test_no_companion_is_sent_after_a_report_that_is_not_taken(pacs):
+    peer = pacs([*REPORTS, (CAPTURE, EXPLICIT)], answer=0xA700)
+    with pytest.raises(PeerError, match="did not take the report"):
+        deliver_report(REPORT, peer.peer, "CXR", 20, companions=companions())
+    assert peer.classes == [SR_3D]
+
+
+# --- peers that fail -------------------------------------------------------------------------
 
 
 def test_a_peer_that_aborts_while_we_send_is_a_peer_error(pacs):
@@ -148,15 +248,15 @@ def test_a_peer_that_aborts_while_we_send_is_a_peer_error(pacs):
         return 0x0000
 
     with pytest.raises(PeerError, match="did not answer"):
-        deliver(image(), pacs(answer=abort).peer, "CXR", 20)
+        deliver_report(REPORT, pacs(REPORTS, answer=abort).peer, "CXR", 20)
 
 
 def test_a_peer_that_does_not_answer_in_time_is_a_peer_error(pacs):
     given_up = threading.Event()
-    peer = pacs(answer=lambda _: 0x0000 if given_up.wait(60) else 0xA700)
+    peer = pacs(REPORTS, answer=lambda _: 0x0000 if given_up.wait(60) else 0xA700)
     began = time.monotonic()
     with pytest.raises(PeerError, match="did not answer"):
-        deliver(image(), peer.peer, "CXR", 0.5)
+        deliver_report(REPORT, peer.peer, "CXR", 0.5)
     assert time.monotonic() - began < 30
     given_up.set()
 
@@ -183,15 +283,16 @@ def test_echo_is_silent_when_all_is_well(pacs):
 
 
 @pytest.mark.parametrize(
-    ("behave", "advice"),
+    "behave",
     [
-        (lambda connection: time.sleep(2), "without TLS"),
-        (lambda connection: connection.close(), "without TLS"),
-        (lambda connection: connection.sendall(b"HTTP/1.1 400\r\n\r\n"), "without TLS"),
+        lambda connection: connection.recv(1000),  # and closes
+        lambda connection: connection.close(),
+        lambda connection: connection.sendall(b"HTTP/1.1 400\r\n\r\n"),
     ],
 )
-def test_a_port_that_does_not_speak_dicom_is_told_apart(behave, advice):
-    with listening(behave) as peer, pytest.raises(PeerError, match=advice):
+def test_a_port_that_does_not_speak_dicom_is_told_apart(behave):
+    words = "takes the connection but does not associate; check that it speaks DICOM"
+    with listening(behave, times=2) as peer, pytest.raises(PeerError, match=words):
         echo(peer, "CXR", 0.5)
 
 
@@ -216,7 +317,7 @@ def test_a_rejected_association_says_why(pacs):
 
 
 def test_a_peer_without_verification_is_told_apart(pacs):
-    peer = pacs(accepts=[(CR, EXPLICIT)])
+    peer = pacs([(CR, EXPLICIT)])
     with pytest.raises(PeerError, match="does not offer Verification"):
         echo(peer.peer, "CXR", 20)
 
