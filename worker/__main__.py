@@ -116,7 +116,8 @@ def up() -> None:
     database.require_schema(composition.engine())
     composition.engine().dispose()
     where = f"{settings.ae_title}@{settings.bind}:{settings.port}"
-    goes = ", ".join(map(str, settings.destinations)) or "nowhere: CXR_DESTINATIONS is not set"
+    peers = ", ".join(str(each.peer) for each in settings.destinations)
+    goes = peers or "nowhere: CXR_DESTINATIONS is not set"
 
     def tell() -> None:
         typer.echo(f"cxr-worker is ready: receives as {where}, reports go to {goes}. Ctrl-C stops.")

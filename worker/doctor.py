@@ -45,7 +45,7 @@ def examine(settings: Settings) -> Iterator[Check]:
             yield Check(name, "not usable", str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the other checks still run
             yield Check(name, f"failed with {type(error).__name__}", _advice(name))
-    yield from (_echo(settings, str(peer)) for peer in settings.destinations)
+    yield from (_echo(settings, str(each.peer)) for each in settings.destinations)
 
 
 def _advice(name: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import ipaddress
 import logging
 import os
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,9 @@ from pydantic_settings import (
 )
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.peer import Peer
+from dicom_node.tls import TlsFiles
+from worker.destinations import Destination, KnownPeer
+from worker.states import CompanionKind
 
 PREFIX = "CXR_"
 FILE_KEY = "CXR_SETTINGS"
@@ -46,12 +49,25 @@ def _split(value: object) -> object:
     return value
 
 
-def _peers(value: object) -> object:
-    """Read ``AET@host:port,…``."""
+def _read_peers(kind: type[Destination] | type[KnownPeer]) -> Callable[[object], object]:
+    """Make what reads ``AET@host:port?options,…``, or the tables of a TOML file."""
+
+    def read(value: object) -> object:
+        parts = _split(value)
+        return tuple(map(read_one, parts)) if isinstance(parts, list) else parts
+
+    def read_one(part: object) -> object:
+        if isinstance(part, str):
+            return kind.parse(part)
+        return kind.of(part) if isinstance(part, Mapping) else part
+
+    return read
+
+
+def _networks(value: object) -> object:
+    """Read ``192.0.2.7,198.51.100.0/24,…``; an address is a network of one."""
     parts = _split(value)
-    if isinstance(parts, list):
-        return tuple(Peer.parse(part) if isinstance(part, str) else part for part in parts)
-    return parts
+    return tuple(map(ipaddress.ip_network, parts)) if isinstance(parts, list) else parts
 
 
 def _valid_ae_title(value: str) -> str:
@@ -63,6 +79,11 @@ def _valid_ae_title(value: str) -> str:
 
 
 AETitle = Annotated[str, BeforeValidator(_valid_ae_title)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Destinations = Annotated[
+    tuple[Destination, ...], NoDecode, BeforeValidator(_read_peers(Destination))
+]
+KnownPeers = Annotated[tuple[KnownPeer, ...], NoDecode, BeforeValidator(_read_peers(KnownPeer))]
 
 
 class Settings(BaseSettings):
@@ -83,7 +104,25 @@ class Settings(BaseSettings):
     )
     ae_title: AETitle = Field("CXRWORKER", description="Our AE title, as called and as calling AE.")
     bind: str = Field("0.0.0.0", description="Address the DICOM node listens on.")  # noqa: S104
-    port: int = Field(11112, ge=0, le=65535, description="TCP port the DICOM node listens on.")
+    port: int = Field(
+        11112, ge=0, le=65535, description="TCP port the DICOM node listens on without TLS."
+    )
+    tls_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port for DICOM TLS as well. Default: none."
+    )
+    plaintext: bool = Field(
+        True, description="Whether to listen on CXR_PORT. off: only TLS, on CXR_TLS_PORT."
+    )
+    tls_certificate: Path | None = Field(
+        None,
+        description="Our certificate and those up to its authority, a PEM file, for DICOM TLS.",
+    )
+    tls_key: Path | None = Field(
+        None, description="Private key of CXR_TLS_CERTIFICATE, a PEM file without a password."
+    )
+    tls_authority: Path | None = Field(
+        None, description="Certificates of those whose certificates we trust, a PEM file."
+    )
     database_url: str = Field(
         "",
         description="SQLAlchemy URL of the results database, such as "
@@ -103,17 +142,39 @@ class Settings(BaseSettings):
         ge=0,
         description="Refuse to store (0xA700) when less than this would stay free, in MB.",
     )
-    destinations: Annotated[tuple[Peer, ...], NoDecode, BeforeValidator(_peers)] = Field(
-        (), description="Where reports go: AET@host:port, several separated by commas."
+    destinations: Destinations = Field(
+        (),
+        description="Where reports go: AET@host:port, several separated by commas. Each may have "
+        "options, such as ?companions=picture+key-object&tls=on&commitment=off; default: none, "
+        "off, on.",
+    )
+    peers: KnownPeers = Field(
+        (),
+        description="Others we may call, by their AE title: where to send what they retrieve, and "
+        "the results of commitments they ask for. AET@host:port, or AET@host:port?tls=on.",
     )
     allowed_ae_titles: Annotated[frozenset[str], NoDecode, BeforeValidator(_split)] = Field(
         frozenset(), description="Calling AE titles that may associate. Empty: all."
+    )
+    allowed_hosts: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+        (),
+        description="Addresses and networks that may connect, such as 192.0.2.7,198.51.100.0/24. "
+        "Empty: all.",
+    )
+    require_called_ae_title: bool = Field(
+        False, description="Refuse an association that calls another AE title than CXR_AE_TITLE."
     )
     max_associations: int = Field(
         100, ge=1, description="Associations served at once; more are refused (temporary)."
     )
     network_timeout_s: float = Field(
         60, gt=0, description="An association that is silent for this long is dropped."
+    )
+    maximum_pdu: int = Field(
+        262144,
+        ge=4096,
+        le=16777216,
+        description="Largest PDU we take, in bytes; a peer that sends a larger one is aborted.",
     )
     quiet_s: float = Field(
         2, ge=0, description="A study is reported when nothing came for this long, in seconds."
@@ -137,6 +198,9 @@ class Settings(BaseSettings):
         "it is installed and was faster when tried here at the first start, else TensorFlow.",
     )
     batch_size: int = Field(16, ge=1, le=256, description="Instances classified at once, at most.")
+    decode_limit_s: float = Field(
+        20, gt=0, description="An image that takes longer to decode is not assessed, in seconds."
+    )
     lease_s: float = Field(
         20, gt=0, description="Work of a worker that died is taken over after this, in seconds."
     )
@@ -166,9 +230,16 @@ class Settings(BaseSettings):
 
     @field_validator("destinations")
     @classmethod
-    def _destinations_differ(cls, value: tuple[Peer, ...]) -> tuple[Peer, ...]:
-        if len(set(map(str, value))) != len(value):
+    def _destinations_differ(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        if len({str(each.peer) for each in value}) != len(value):
             raise ValueError("the same destination is listed twice")
+        return value
+
+    @field_validator("peers")
+    @classmethod
+    def _peers_differ(cls, value: tuple[KnownPeer, ...]) -> tuple[KnownPeer, ...]:
+        if len({each.peer.ae_title for each in value}) != len(value):
+            raise ValueError("the same AE title is listed twice")
         return value
 
     @field_validator("allowed_ae_titles")
@@ -204,6 +275,53 @@ class Settings(BaseSettings):
         if not self.broker_url:
             fill(self, "broker_url", f"redis+socket://{self.redis_socket}")
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        files = ("tls_certificate", "tls_key", "tls_authority")
+        missing = [_key(name) for name in files if getattr(self, name) is None]
+        needed = self._what_needs_tls()
+        if missing and (needed or len(missing) < len(files)):
+            why = f"{needed} needs" if needed else "DICOM TLS needs"
+            also = ", ".join(map(_key, files))
+            raise ConfigurationError(missing[0], f"is not set; {why} {also}")
+        if not self.plaintext and self.tls_port is None:
+            raise ConfigurationError(
+                "CXR_PLAINTEXT", "is off, but CXR_TLS_PORT is not set: nothing would listen"
+            )
+        if self.tls_port and self.tls_port == self.port and self.plaintext:
+            raise ConfigurationError(
+                "CXR_TLS_PORT", "is CXR_PORT too; one of them needs another port"
+            )
+        return self
+
+    def _what_needs_tls(self) -> str:
+        """Name the first setting that needs certificates; nothing when none does."""
+        if self.tls_port is not None:
+            return "CXR_TLS_PORT"
+        with_tls = [each.peer for each in self.destinations if each.tls]
+        with_tls += [each.peer for each in self.peers if each.tls]
+        return f"tls=on of {with_tls[0]}" if with_tls else ""
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """The files of DICOM TLS; None when they are not set."""
+        if not (self.tls_certificate and self.tls_key and self.tls_authority):
+            return None
+        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_authority)
+
+    def destination(self, name: str) -> Destination:
+        """Give a destination as it is set now, by its name in the database.
+
+        One that is no longer set is still owed what was promised, without options.
+        """
+        named = {str(each.peer): each for each in self.destinations}
+        return named.get(name) or Destination.parse(name)
+
+    @property
+    def companions(self) -> frozenset[CompanionKind]:
+        """What any destination wants to go along with a report."""
+        return frozenset(kind for each in self.destinations for kind in each.companions)
 
     @property
     def archive_root(self) -> Path:
@@ -265,8 +383,7 @@ class Settings(BaseSettings):
             return cls(**fields)
         except ValidationError as error:
             first = error.errors()[0]
-            key = PREFIX + str(first["loc"][0]).upper()
-            raise ConfigurationError(key, _sentence(first)) from None
+            raise ConfigurationError(_key(str(first["loc"][0])), _sentence(first)) from None
 
 
 def _check_url(url: str) -> None:
@@ -283,6 +400,10 @@ def _is_ours(key: str) -> bool:
     return key.startswith(PREFIX) and key not in OTHER_KEYS
 
 
+def _key(field: str) -> str:
+    return PREFIX + field.upper()
+
+
 def _field(key: str) -> str:
     return key.removeprefix(PREFIX).lower()
 
@@ -294,7 +415,7 @@ def _sentence(error: Any) -> str:
     return message if secret else f"{message} (is {str(error['input'])!r})"
 
 
-def _from_file(environ: Mapping[str, str]) -> dict[str, str]:
+def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     """Values of the settings file, keyed as in the environment."""
     named = environ.get(FILE_KEY)
     path = Path(named or ".env").expanduser()
@@ -319,17 +440,22 @@ def _environment_key(key: str) -> str:
     return key if key.startswith(PREFIX) else PREFIX + key.upper()
 
 
-def _environment_value(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _environment_value(value: object) -> object:
+    """Spell a value of a TOML file as in the environment; an array of tables stays one."""
+    if not isinstance(value, list):
+        return str(value)
+    return value if any(isinstance(each, dict) for each in value) else ",".join(map(str, value))
 
 
 def describe_settings() -> list[tuple[str, str, str]]:
     """List every setting as (key, default, meaning)."""
     return [
-        (PREFIX + name.upper(), _shown(field.default), field.description or "")
+        (_key(name), _shown(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
 
 
 def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
     return "" if default in (None, "", (), frozenset()) else str(default)

@@ -61,11 +61,12 @@ def after(state: StudyState, event: StudyEvent) -> StudyState:
 
 
 class JobKind(StrEnum):
-    """The three steps a worker owes; the subject is an instance, a study, a delivery."""
+    """The steps a worker owes; the subject is an instance, a study, a delivery, a delivery."""
 
     CLASSIFY = "CLASSIFY"
     REPORT = "REPORT"
     DELIVER = "DELIVER"
+    COMMIT = "COMMIT"
 
 
 class JobState(StrEnum):
@@ -81,8 +82,16 @@ class DeliveryState(StrEnum):
 
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
+    COMMITTED = "COMMITTED"
     SUPERSEDED = "SUPERSEDED"
     FAILED = "FAILED"
+
+
+class CompanionKind(StrEnum):
+    """What may go with a report to a destination that asks for it."""
+
+    PICTURE = "PICTURE"
+    KEY_OBJECT = "KEY_OBJECT"
 
 
 class Finding(StrEnum):

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from worker.states import DeliveryState, JobState, StudyState
+from worker.states import CompanionKind, DeliveryState, JobState, StudyState
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -173,6 +174,8 @@ class FindingRow(Base):
     viral: Mapped[float | None]
     flags: Mapped[list[str]]
     created_at: Mapped[datetime]
+    # Seldom wanted and not small: fetched by whoever asks for it.
+    heatmap: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
 
     instance: Mapped[Instance] = relationship(back_populates="findings", lazy="raise")
     model: Mapped[Model] = relationship(lazy="raise")
@@ -201,6 +204,29 @@ class Report(Base):
     )
 
 
+class Companion(Base):
+    """An object of ours that goes with a report to the destinations that want it.
+
+    A later revision of the report takes over what it does not change: the same object, in a row of
+    its own.
+    """
+
+    __tablename__ = "companions"
+    __table_args__ = (
+        UniqueConstraint("report_id", "sop_instance_uid"),
+        _one_of("kind", CompanionKind),
+        Index(None, "sop_instance_uid"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    sop_instance_uid: Mapped[str] = mapped_column(UID)
+    path: Mapped[str] = mapped_column(String(255))
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
 class Delivery(Base):
     """One report on its way to one destination, and what that destination answered last."""
 
@@ -218,8 +244,27 @@ class Delivery(Base):
     last_status: Mapped[int | None]
     last_answer: Mapped[str | None] = mapped_column(Text)
     delivered_at: Mapped[datetime | None]
+    sop_class_uid: Mapped[str | None] = mapped_column(UID)
+    sop_instance_uid: Mapped[str | None] = mapped_column(UID)
+    committed_at: Mapped[datetime | None]
 
     report: Mapped[Report] = relationship(back_populates="deliveries", lazy="raise")
+
+
+class CommitmentRequest(Base):
+    """A request to a destination to commit itself to what it was sent (PS3.4 J.3.2).
+
+    Each has a Transaction UID of its own. A destination that is asked again, as it was silent, may
+    still answer the first: that counts too.
+    """
+
+    __tablename__ = "commitment_requests"
+    __table_args__ = (Index(None, "delivery_id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"))
+    transaction_uid: Mapped[str] = mapped_column(UID, unique=True)
+    asked_at: Mapped[datetime]
 
 
 class Job(Base):

@@ -66,7 +66,7 @@ def test_settings_in_the_environment_exist_and_are_valid(name: str) -> None:
     settings = Settings.from_env(environment)
     assert settings.database_url.startswith("postgresql+psycopg://")
     assert not settings.embedded_broker
-    assert [str(peer) for peer in settings.destinations] == ["ORTHANC@orthanc:4242"]
+    assert [str(each.peer) for each in settings.destinations] == ["ORTHANC@orthanc:4242"]
 
 
 @pytest.mark.parametrize("name", OURS)

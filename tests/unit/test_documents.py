@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 from pydicom.uid import UID
-from sqlalchemy import JSON, Boolean, DateTime, Engine, Float, Integer, String, Text, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    DateTime,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeDecorator
 from typer.main import get_command
@@ -59,7 +70,7 @@ def rows(markdown: str) -> list[list[str]]:
 
 TYPES: tuple[tuple[type[Any], str], ...] = (
     (Boolean, "boolean"), (Integer, "integer"), (Float, "number"), (JSON, "json"),
-    (String, "text"), (Text, "text"), (DateTime, "time"),
+    (String, "text"), (Text, "text"), (DateTime, "time"), (LargeBinary, "bytes"),
 )  # fmt: skip
 
 
@@ -93,6 +104,7 @@ def test_every_study_state_is_described() -> None:
         ("deliveries", "state", states.DeliveryState),
         ("jobs", "state", states.JobState),
         ("jobs", "kind", states.JobKind),
+        ("companions", "kind", states.CompanionKind),
         ("findings", "finding", states.Finding),
         ("findings", "flags", codes.FLAG_SENTENCES),
     ],

@@ -10,7 +10,10 @@ import pytest
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.peer import Peer
+from dicom_node.tls import TlsFiles
+from worker.destinations import Destination, KnownPeer
 from worker.settings import Settings, describe_settings
+from worker.states import CompanionKind
 
 WRONG = {
     "CXR_AE_TITLE": ["MORE-THAN-SIXTEEN-CHARS", "BACK\\SLASH", "GRÜN", "A\tB"],
@@ -20,8 +23,16 @@ WRONG = {
     "CXR_ARCHIVE_RESERVE_MB": ["-1", "much"],
     "CXR_DESTINATIONS": [
         "PACS", "PACS@host", "PACS@host:0", "PACS@host:99999", "@host:104",
-        "A@h:1,A@h:1", "A@h:1,nonsense", "SEVENTEENCHARACTERS@h:1",
+        "A@h:1,A@h:1", "A@h:1,nonsense", "SEVENTEENCHARACTERS@h:1", "A@h:1?tls=on,A@h:1",
+        "A@h:1?colour=red", "A@h:1?tls=perhaps", "A@h:1?companions=video",
     ],
+    "CXR_PEERS": ["PACS", "A@h:1,A@h:2", "A@h:1?companions=picture"],
+    "CXR_ALLOWED_HOSTS": ["somewhere", "192.0.2.7/24", "192.0.2.0/33", "192.0.2.7,300.1.1.1"],
+    "CXR_REQUIRE_CALLED_AE_TITLE": ["perhaps"],
+    "CXR_TLS_PORT": ["70000", "-1", "dicom"],
+    "CXR_PLAINTEXT": ["perhaps", "off"],
+    "CXR_MAXIMUM_PDU": ["0", "4095", "much"],
+    "CXR_DECODE_LIMIT_S": ["0", "nan"],
     "CXR_ALLOWED_AE_TITLES": ["MORE-THAN-SIXTEEN-CHARS", "GOOD,BACK\\SLASH"],
     "CXR_MAX_ASSOCIATIONS": ["0", "many"],
     "CXR_NETWORK_TIMEOUT_S": ["0", "-5", "soon", "nan", "inf"],
@@ -40,7 +51,11 @@ WRONG = {
     "CXR_LOG_LEVEL": ["LOUD", "debug"],
 }  # fmt: skip
 # Any path and any host name may be right; these fail when they are used.
-FREE = {"CXR_HOME", "CXR_BIND", "CXR_ARCHIVE", "CXR_MODEL"}
+FREE = {
+    "CXR_HOME", "CXR_BIND", "CXR_ARCHIVE", "CXR_MODEL",
+    "CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY",
+}  # fmt: skip
+TLS = {"CXR_TLS_CERTIFICATE": "c.pem", "CXR_TLS_KEY": "k.pem", "CXR_TLS_AUTHORITY": "a.pem"}
 
 
 @pytest.fixture(autouse=True)
@@ -96,12 +111,20 @@ def test_the_folders_move_with_home(tmp_path: Path) -> None:
 
 def test_values_are_read_into_their_types() -> None:
     settings = Settings.from_env({
-        "CXR_DESTINATIONS": "PACS@192.0.2.7:104, VIEWER@[::1]:11113",
+        "CXR_DESTINATIONS": "PACS@192.0.2.7:104?tls=on, VIEWER@[::1]:11113?commitment=off",
+        "CXR_PEERS": "VIEWER@[::1]:11113",
+        "CXR_ALLOWED_HOSTS": "192.0.2.7, 198.51.100.0/24",
+        **TLS,
         "CXR_ALLOWED_AE_TITLES": "CR1, DX2 ,",
         "CXR_BROKER_URL": "redis://host:6379/0",
         "CXR_DATABASE_URL": "postgresql://user:secret@host/cxr",
     })  # fmt: skip
-    assert settings.destinations == (Peer("PACS", "192.0.2.7", 104), Peer("VIEWER", "::1", 11113))
+    assert settings.destinations == (
+        Destination(Peer("PACS", "192.0.2.7", 104), tls=True),
+        Destination(Peer("VIEWER", "::1", 11113), commitment=False),
+    )
+    assert settings.peers == (KnownPeer(Peer("VIEWER", "::1", 11113)),)
+    assert list(map(str, settings.allowed_hosts)) == ["192.0.2.7/32", "198.51.100.0/24"]
     assert settings.allowed_ae_titles == {"CR1", "DX2"}
     assert not settings.embedded_broker
     assert settings.database_url == "postgresql+psycopg://user:secret@host/cxr"
@@ -136,7 +159,7 @@ def test_a_toml_file_that_is_named_is_read(tmp_path: Path) -> None:
     )
     settings = Settings.from_env({"CXR_SETTINGS": str(path)})
     assert (settings.port, settings.quiet_s, settings.ae_title) == (10400, 0.5, "TOML")
-    assert [str(peer) for peer in settings.destinations] == ["A@h:1", "B@h:2"]
+    assert [str(each.peer) for each in settings.destinations] == ["A@h:1", "B@h:2"]
 
 
 @pytest.mark.parametrize(
@@ -192,3 +215,58 @@ def test_a_home_too_deep_for_a_socket_gets_one_elsewhere_of_its_own(tmp_path: Pa
     assert first.redis_socket == Settings.from_env({"CXR_HOME": str(deep)}).redis_socket
     assert first.redis_socket != second.redis_socket
     assert first.embedded_broker
+
+
+def test_destinations_and_peers_may_be_tables_of_a_toml_file(tmp_path: Path) -> None:
+    path = tmp_path / "cxr.toml"
+    path.write_text(
+        '[[destinations]]\npeer = "A@h:1"\ncompanions = ["picture"]\n'
+        '[[destinations]]\npeer = "B@h:2"\ncommitment = false\n[[peers]]\npeer = "C@h:3"\n'
+    )
+    settings = Settings.from_env({"CXR_SETTINGS": str(path)})
+    first, second = settings.destinations
+    assert (str(first.peer), first.companions) == ("A@h:1", {CompanionKind.PICTURE})
+    assert (str(second.peer), second.commitment) == ("B@h:2", False)
+    assert [str(each.peer) for each in settings.peers] == ["C@h:3"]
+
+
+def test_a_wrong_table_of_a_toml_file_names_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "cxr.toml"
+    path.write_text('[[destinations]]\npeer = "A@h:1"\ncolour = "red"\n')
+    with pytest.raises(ConfigurationError, match=r"^CXR_DESTINATIONS: A@h:1: 'colour' is no op"):
+        Settings.from_env({"CXR_SETTINGS": str(path)})
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CXR_TLS_PORT": "2762"},
+        {"CXR_DESTINATIONS": "A@h:1?tls=on"},
+        {"CXR_PEERS": "A@h:1?tls=on"},
+        {"CXR_TLS_PORT": "2762", **TLS, "CXR_TLS_KEY": ""},
+        {**TLS, "CXR_TLS_AUTHORITY": ""},
+    ],
+)
+def test_tls_needs_its_three_files(environ: dict[str, str]) -> None:
+    missing = next(key for key in TLS if not environ.get(key))
+    with pytest.raises(ConfigurationError, match=f"^{missing}: is not set; .* needs") as caught:
+        Settings.from_env(environ)
+    assert all(key in str(caught.value) for key in TLS)
+    assert ".pem" not in str(caught.value)
+
+
+def test_tls_is_whole_with_its_three_files() -> None:
+    files = Settings.from_env({"CXR_TLS_PORT": "2762", "CXR_PLAINTEXT": "off", **TLS}).tls_files
+    assert files == TlsFiles(Path("c.pem"), Path("k.pem"), Path("a.pem"))
+    assert Settings.from_env({}).tls_files is None
+
+
+def test_one_port_cannot_be_both() -> None:
+    with pytest.raises(ConfigurationError, match=r"^CXR_TLS_PORT: is CXR_PORT too"):
+        Settings.from_env({"CXR_PORT": "2762", "CXR_TLS_PORT": "2762", **TLS})
+
+
+def test_a_destination_is_found_by_its_name_in_the_database() -> None:
+    settings = Settings.from_env({"CXR_DESTINATIONS": "A@h:1?commitment=off"})
+    assert settings.destination("A@h:1") == Destination(Peer("A", "h", 1), commitment=False)
+    assert settings.destination("GONE@h:2") == Destination(Peer("GONE", "h", 2))
