@@ -23,6 +23,7 @@ _KEYWORDS = (
     "StudyDate",
     "AccessionNumber",
     "Modality",
+    "Manufacturer",
     "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from dicom_node.archive import Archive, StoredFile, is_valid_uid
 from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.header import read_header
+from dicom_node.ours import is_ours
 from dicom_node.status import Status
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
     """Answer one C-STORE request.
 
     The bytes go to disk exactly as received and durably, then `record` commits, and only then is
-    the answer Success.
+    the answer Success. What a cxr-worker made, and a PACS sends back, is answered with Success
+    and not kept.
 
     Parameters
     ----------
@@ -130,6 +132,9 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
     try:
         data = event.encoded_dataset()
         header = _checked_header(data, event.request)
+        if is_ours(header):
+            log.info("not kept, a cxr-worker made it: %s", header["SOPInstanceUID"])
+            return Reply(Status.SUCCESS)
         stored = archive.write(header["StudyInstanceUID"], header["SOPInstanceUID"], data)
         return _recorded(_received(event, header, stored), archive, record)
     except _Refused as error:
@@ -161,7 +166,7 @@ def _checked_header(data: bytes, request: Any) -> dict[str, str]:
         raise _Refused(
             Status.DOES_NOT_MATCH_SOP_CLASS, "SOPInstanceUID differs from the C-STORE request's"
         )
-    if header["SOPClassUID"] not in STORAGE_SOP_CLASSES:
+    if header["SOPClassUID"] not in STORAGE_SOP_CLASSES and not is_ours(header):
         raise _Refused(Status.SOP_CLASS_NOT_SUPPORTED, "This SOP class is not stored here")
     return header
 

@@ -1,20 +1,20 @@
-"""Verification and Storage SCP: the node that listens."""
+"""The node that listens: Verification, Storage, Storage Commitment and Query/Retrieve SCP."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pynetdicom import evt
+from pynetdicom import AE, evt
 
 from dicom_node.archive import Archive
+from dicom_node.commitment import PUSH_MODEL
+from dicom_node.commitment_scp import CommitmentSCP
 from dicom_node.contexts import (
     STORAGE_SOP_CLASSES,
     UNCOMPRESSED_TRANSFER_SYNTAXES,
@@ -22,7 +22,11 @@ from dicom_node.contexts import (
     decodable_transfer_syntaxes,
 )
 from dicom_node.entity import application_entity
-from dicom_node.errors import ConfigurationError
+from dicom_node.guard import Guard, Limits
+from dicom_node.listener import Listener, open_listeners
+from dicom_node.ours import DOCUMENT_SOP_CLASSES, OUR_SOP_CLASSES
+from dicom_node.query import FIND_SOP_CLASSES, RETRIEVE_SOP_CLASSES, Wanted
+from dicom_node.query_scp import answer_find
 from dicom_node.reception import (
     Outcome,
     Received,
@@ -32,6 +36,8 @@ from dicom_node.reception import (
     handle_store,
     has_sent,
 )
+from dicom_node.retrieve_scp import RetrieveSCP
+from dicom_node.services import NodeConfig, Services
 
 __all__ = [
     "NodeConfig",
@@ -40,6 +46,8 @@ __all__ = [
     "Record",
     "Reply",
     "RunningNode",
+    "Services",
+    "Wanted",
     "handle_store",
     "start_node",
 ]
@@ -49,48 +57,6 @@ log = logging.getLogger(__name__)
 # PS3.8 9.1.4: how long a connection may stand open without an association request.
 _ARTIM_S = 15.0
 
-# Connections that may wait to be accepted. The library's five are too few for a burst: what does
-# not fit is dropped, and its peer tries again only after a second, then three, then seven.
-_BACKLOG = 256
-
-
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """How the node listens.
-
-    Attributes
-    ----------
-    ae_title : str
-        Our AE title.
-    bind : str
-        Address to listen on.
-    port : int
-        TCP port; 0 takes a free one.
-    allowed_ae_titles : frozenset of str
-        Calling AE titles that may associate; empty is all.
-    require_called_ae_title : bool
-        Reject associations that call us by another title.
-    max_associations : int
-        Associations at once; more are rejected as transient (PS3.8 9.3.4).
-    network_timeout_s : float
-        An association silent for this long is aborted.
-    maximum_pdu : int
-        Largest PDU, in bytes; 0 is unlimited.
-    transfer_syntaxes : tuple of str
-        What to accept; empty is what this installation decodes. For a node whose workers, on
-        other machines, decode more than it does itself.
-    """
-
-    ae_title: str
-    bind: str = "0.0.0.0"  # noqa: S104
-    port: int = 11112
-    allowed_ae_titles: frozenset[str] = frozenset()
-    require_called_ae_title: bool = False
-    max_associations: int = 100
-    network_timeout_s: float = 60.0
-    maximum_pdu: int = 262144
-    transfer_syntaxes: tuple[str, ...] = ()
-
 
 class RunningNode:
     """A node that listens, until `shutdown`.
@@ -98,47 +64,42 @@ class RunningNode:
     Attributes
     ----------
     port : int
-        The TCP port it listens on.
+        The TCP port it listens on: the plain one, if there is one.
+    tls_port : int or None
+        The TCP port for TLS.
     """
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        self._accepts = True
-        self.port: int = server.server_address[1]
+    def __init__(self, listeners: Sequence[Listener], on_shutdown: Callable[[], None]) -> None:
+        self._listeners = list(listeners)
+        self._on_shutdown = on_shutdown
+        self._entity = listeners[0].ae
+        self.port = listeners[0].port
+        self.tls_port = next((each.port for each in listeners if each.tls), None)
 
     @property
     def open_associations(self) -> int:
         """How many associations are open."""
-        return len(self._server.active_associations)
+        return len(self._associations())
+
+    def _associations(self) -> list[Any]:
+        return [each for each in self._entity.active_associations if each.is_acceptor]
 
     def shutdown(self, grace_s: float = 10.0) -> None:
         """Stop accepting, let running associations end for `grace_s`, and abort the rest."""
-        self._stop_accepting()
+        while self._listeners:
+            self._listeners.pop().shutdown()
         deadline = time.monotonic() + grace_s
         while self.open_associations and time.monotonic() < deadline:
             time.sleep(0.02)
-        aborting = [
-            threading.Thread(target=assoc.abort, daemon=True)
-            for assoc in self._server.active_associations
-        ]
-        for thread in aborting:
-            thread.start()
-        for assoc in self._server.active_associations:
+        left = self._associations()
+        for assoc in left:
+            threading.Thread(target=assoc.abort, daemon=True).start()
+        for assoc in left:
             assoc.join(timeout=5.0)
-
-    def _stop_accepting(self) -> None:
-        """Close the listening socket, once, and leave the associations alone."""
-        if self._accepts:
-            self._accepts = False
-            self._server.shutdown()
+        self._on_shutdown()
 
 
-def start_node(
-    config: NodeConfig,
-    archive: Archive,
-    record: Record,
-    on_association_closed: Callable[[str], None],
-) -> RunningNode:
+def start_node(config: NodeConfig, archive: Archive, services: Services) -> RunningNode:
     """Start to listen, in threads of its own.
 
     Parameters
@@ -147,74 +108,107 @@ def start_node(
         How to listen.
     archive : Archive
         Where instances are kept.
-    record : Record
-        Called in the association's thread for each instance, many at once.
-    on_association_closed : callable
-        Called once with the association's id when an association that sent something has ended,
-        by release, abort or loss alike, and after its last instance was answered.
+    services : Services
+        What stands behind it.
 
     Raises
     ------
     ConfigurationError
-        When the address or the port cannot be had.
+        When an address or a port cannot be had, or TLS has no certificate.
     """
     entity = application_entity(config.ae_title, config.network_timeout_s, config.maximum_pdu)
     entity.acse_timeout = min(_ARTIM_S, config.network_timeout_s)
     entity.maximum_associations = config.max_associations
     entity.require_calling_aet = sorted(config.allowed_ae_titles)
     entity.require_called_aet = config.require_called_ae_title
-    syntaxes = list(config.transfer_syntaxes or decodable_transfer_syntaxes())
-    for sop_class in STORAGE_SOP_CLASSES:
-        entity.add_supported_context(sop_class, syntaxes)
-    entity.add_supported_context(VERIFICATION, list(UNCOMPRESSED_TRANSFER_SYNTAXES))
-    handlers = [
-        (evt.EVT_CONN_OPEN, partial(_on_open, on_association_closed=on_association_closed)),
+    _add_contexts(entity, config, services)
+    commitment = CommitmentSCP(
+        config.ae_title, services.failure_of, services.on_commitment, config.peers, config.peer_tls
+    )
+    follow = [commitment.attach]
+    if services.retrieve is not None:
+        retrieval = RetrieveSCP(config.ae_title, services.retrieve, config.peers, config.peer_tls)
+        follow.append(retrieval.attach)
+
+    def on_closed(assoc: Any) -> None:
+        commitment.close(assoc)
+        if has_sent(assoc):
+            services.on_association_closed(association_id(assoc))
+
+    def prepare(event: Any, tls: ssl.SSLContext | None) -> None:
+        _prepare(event.assoc, config, tls, on_closed)
+        for attach in follow:
+            attach(event.assoc)
+
+    handlers = _handlers(config, archive, services, commitment)
+    return RunningNode(open_listeners(entity, config, handlers, prepare), commitment.stop)
+
+
+def _handlers(
+    config: NodeConfig, archive: Archive, services: Services, commitment: CommitmentSCP
+) -> list[tuple[Any, Callable[[Any], Any]]]:
+    """Say who answers what."""
+    find = services.find
+    handlers: list[tuple[Any, Callable[[Any], Any]]] = [
         (evt.EVT_CONN_CLOSE, _on_connection_closed),
         (evt.EVT_ACCEPTED, _on_accepted),
         (evt.EVT_REJECTED, _on_rejected),
-        (evt.EVT_C_STORE, lambda event: handle_store(event, archive, record).to_dataset()),
+        (evt.EVT_C_STORE, lambda event: handle_store(event, archive, services.record).to_dataset()),
+        (evt.EVT_N_ACTION, commitment.on_action),
+        (evt.EVT_N_EVENT_REPORT, commitment.on_event_report),
     ]
-    try:
-        server = entity.start_server((config.bind, config.port), block=False, evt_handlers=handlers)
-    except OSError as error:
-        raise _cannot_listen(config, error) from error
-    server.socket.listen(_BACKLOG)
-    log.info("node %s listens on %s:%d", config.ae_title, config.bind, server.server_address[1])
-    return RunningNode(server)
+    if find is not None:
+        handlers.append((evt.EVT_C_FIND, lambda event: answer_find(event, find, config.ae_title)))
+    return handlers
 
 
-def _cannot_listen(config: NodeConfig, error: OSError) -> ConfigurationError:
-    """Say which setting keeps the node from listening."""
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) or isinstance(
-        error, socket.gaierror
-    ):
-        return ConfigurationError("CXR_BIND", f"{config.bind} is not an address of this machine")
-    why = {
-        errno.EADDRINUSE: "is in use by another program; stop that or choose another port",
-        errno.EACCES: "needs privileges that we lack; choose a port above 1023",
-    }.get(error.errno or 0, f"cannot be listened on: {error.strerror}")
-    return ConfigurationError("CXR_PORT", f"port {config.port} {why}")
+def _add_contexts(entity: AE, config: NodeConfig, services: Services) -> None:
+    """Say what we take part in; PS3.7 D.3.3.4: a role that is not the usual one is negotiated."""
+    syntaxes = list(config.transfer_syntaxes or decodable_transfer_syntaxes())
+    plain = list(UNCOMPRESSED_TRANSFER_SYNTAXES)
+    offered: dict[str, list[str]] = dict.fromkeys(STORAGE_SOP_CLASSES, syntaxes)
+    offered |= dict.fromkeys([*DOCUMENT_SOP_CLASSES, VERIFICATION, PUSH_MODEL], plain)
+    if services.find is not None:
+        offered |= dict.fromkeys(FIND_SOP_CLASSES, plain)
+    if services.retrieve is not None:
+        offered |= dict.fromkeys(RETRIEVE_SOP_CLASSES, plain)
+    # C-GET sends by the association that asks; a result of commitment comes from its SCP.
+    both_roles = {PUSH_MODEL, *(OUR_SOP_CLASSES if services.retrieve is not None else ())}
+    for sop_class, taken in offered.items():
+        role = True if sop_class in both_roles else None
+        entity.add_supported_context(sop_class, taken, scu_role=role, scp_role=role)
 
 
-def _on_open(event: Any, on_association_closed: Callable[[str], None]) -> None:
+def _prepare(
+    assoc: Any,
+    config: NodeConfig,
+    tls: ssl.SSLContext | None,
+    on_closed: Callable[[Any], None],
+) -> None:
     """Prepare a new association, before its thread starts.
 
     Release, abort and loss have events of their own, some of which come while an instance is still
     being stored. The end of the association's thread comes once and after everything.
     """
-    assoc = event.assoc
     connection = assoc.dul.socket.socket
     # A response is a small packet that the peer waits for: do not hold it back.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Half a PDU, and then silence, would hold the reading thread for ever.
-    connection.settimeout(assoc.network_timeout)
+    connection.settimeout(config.network_timeout_s)
+    opening_s = min(_ARTIM_S, config.network_timeout_s)
+    guard = Guard(assoc, Limits(config.maximum_pdu, opening_s, config.network_timeout_s))
     run = assoc.run
 
     def run_and_tell() -> None:
         try:
-            run()
+            # Here and not where the connection is accepted: a silent client holds up no other.
+            if tls is None or guard.handshake(tls):
+                run()
+            else:
+                guard.close()
         finally:
-            _closed(assoc, on_association_closed)
+            _tell_loss(assoc, guard)
+            _tell_closed(assoc, on_closed)
 
     assoc.run = run_and_tell
 
@@ -229,11 +223,18 @@ def _on_connection_closed(event: Any) -> None:
         event.assoc.dul.to_user_queue.put(None)
 
 
-def _closed(assoc: Any, on_association_closed: Callable[[str], None]) -> None:
-    if not has_sent(assoc):
+def _tell_loss(assoc: Any, guard: Guard) -> None:
+    """Say how an association ended that was not released."""
+    if assoc.requestor.primitive is None or assoc.is_rejected or assoc.is_released:
         return
+    if not guard.has_told:
+        how = "was silent for too long" if assoc.dul.idle_timer_expired() else "was aborted"
+        log.warning("association %s: %s", how, _who(assoc))
+
+
+def _tell_closed(assoc: Any, on_closed: Callable[[Any], None]) -> None:
     try:
-        on_association_closed(association_id(assoc))
+        on_closed(assoc)
     except Exception as error:  # noqa: BLE001 - the thread ends here; nobody else could hear it
         log.error("closing an association failed: %s", type(error).__name__)  # noqa: TRY400
 

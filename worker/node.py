@@ -6,7 +6,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from dicom_node.archive import Archive
-from dicom_node.storage_scp import NodeConfig, Outcome, Received, Record, RunningNode, start_node
+from dicom_node.storage_scp import (
+    NodeConfig,
+    Outcome,
+    Received,
+    Record,
+    RunningNode,
+    Services,
+    start_node,
+)
 from worker import ledger
 from worker.database import SessionFactory
 from worker.settings import Settings
@@ -64,4 +72,4 @@ def start(
         network_timeout_s=settings.network_timeout_s,
     )
     record = recorder(sessions, settings.quiet_s, ring)
-    return start_node(config, archive, record, closer(sessions, ring))
+    return start_node(config, archive, Services(record, closer(sessions, ring)))

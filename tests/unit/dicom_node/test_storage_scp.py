@@ -8,7 +8,7 @@ from pynetdicom import AE
 
 from dicom_node.archive import Archive
 from dicom_node.errors import ConfigurationError
-from dicom_node.storage_scp import NodeConfig, Outcome, start_node
+from dicom_node.storage_scp import NodeConfig, Outcome, Services, start_node
 from tests.datasets import ROOT, image, part10
 
 SYNTAX = "1.2.840.10008.1.2.1"
@@ -17,7 +17,7 @@ SYNTAX = "1.2.840.10008.1.2.1"
 class Node:
     """A running node, what it recorded, and which associations it saw closing."""
 
-    def __init__(self, root, record=None, **config):
+    def __init__(self, root, record=None, services=None, **config):
         self.received, self.closed = [], []
         self.on_closed = self.closed.append
         self.archive = Archive(root / "archive")
@@ -26,8 +26,11 @@ class Node:
         self.running = start_node(
             NodeConfig(**config),
             self.archive,
-            lambda r: self.record(r),
-            lambda i: self.on_closed(i),
+            Services(
+                record=lambda r: self.record(r),
+                on_association_closed=lambda i: self.on_closed(i),
+                **(services or {}),
+            ),
         )
 
     def _record(self, received):

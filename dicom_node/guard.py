@@ -1,0 +1,255 @@
+"""Guards one connection: how much a peer may send at once, how long it may take, in what language.
+
+The library reads a PDU of any announced size into memory, waits for each of its bytes anew, and
+knows TLS only from inside. Here every PDU has a limit of size and of time, and whatever ends a
+connection before its time is one line of the log that says why and who.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+log = logging.getLogger(__name__)
+
+# PS3.8 9.3.2: 128 presentation contexts with all transfer syntaxes there are take a third of this.
+OPENING_LIMIT: Final = 1 << 20
+# Of a PDU where we announce no maximum (PS3.8 D.1.1), and of a data set. No radiograph is larger.
+UNLIMITED_PDU: Final = 64 << 20
+MESSAGE_LIMIT: Final = 512 << 20
+
+_HEADER = struct.Struct(">BxL")  # PS3.8 9.3.1: type, reserved, length of the rest
+_PDV = struct.Struct(">LBB")  # PS3.8 9.3.5.1, E.2: length, context id, message control header
+_LAST_FRAGMENT = 0x02
+_A_ASSOCIATE_RQ, _P_DATA = 0x01, 0x04
+_TYPES = range(0x01, 0x08)
+_TLS_HANDSHAKE = 0x16  # RFC 8446 5.1: the first byte of what a TLS client sends
+# PS3.8 9.2.1: no association yet; and waiting for the peer to close what is over.
+_OPENING, _OVER = ("Sta1", "Sta2"), "Sta13"
+
+# PS3.8 Table 9-26: source service-provider; reason not specified, unrecognized PDU, or invalid
+# PDU parameter value.
+_ABORT = b"\x07\x00\x00\x00\x00\x04\x00\x00\x02"
+_NOT_SPECIFIED, _UNRECOGNIZED, _INVALID = b"\x00", b"\x01", b"\x06"
+
+# What OpenSSL calls it -> what it means to whoever has to mend it.
+_TLS_REASONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client has no certificate",
+        "UNSUPPORTED_PROTOCOL": "the client speaks an older TLS than 1.2",
+        "NO_SHARED_CIPHER": "the client offers none of our cipher suites",
+        "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust our certificate",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not accept our certificate",
+        "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not accept our certificate",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client says that our certificate has expired",
+        "TLSV1_ALERT_PROTOCOL_VERSION": "the client does not take TLS 1.2 or 1.3",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the client has no certificate",
+        "UNEXPECTED_EOF_WHILE_READING": "the client hung up in the handshake",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may take.
+
+    Attributes
+    ----------
+    maximum_pdu : int
+        What we announce, in bytes; 0 is unlimited (PS3.8 D.1).
+    opening_s : float
+        From the connection to the last byte of the association request, and for the TLS handshake
+        before that.
+    pdu_s : float
+        From the first byte of a PDU to its last, after that.
+    """
+
+    maximum_pdu: int
+    opening_s: float
+    pdu_s: float
+
+
+class _Refused(Exception):
+    """Ends a connection; its text completes "closed the connection from <address>: "."""
+
+    def __init__(self, why: str, abort: bytes = b"") -> None:
+        super().__init__(why)
+        self.abort = abort
+
+
+class Guard:
+    """Reads from a connection in the library's place, within limits.
+
+    Parameters
+    ----------
+    assoc : pynetdicom.association.Association
+        An acceptor whose threads have not started yet.
+    limits : Limits
+        What it may take.
+    """
+
+    def __init__(self, assoc: Any, limits: Limits) -> None:
+        self._dul = assoc.dul
+        self._transport = assoc.dul.socket
+        self._limits = limits
+        self._address = f"{assoc.requestor.address}:{assoc.requestor.port}"
+        self._port = assoc.acceptor.port
+        self._deadline = time.monotonic() + limits.opening_s
+        self._type = 0
+        self._in_header = True
+        self._message_size = 0
+        self.has_told = False
+        self._transport.recv = self._receive
+        self._decode = self._dul._decode_pdu
+        self._dul._decode_pdu = self._decode_or_tell
+
+    def handshake(self, context: ssl.SSLContext) -> bool:
+        """Take up TLS on the connection, and tell why not if it fails; runs in its own thread."""
+        plain: socket.socket = self._transport.socket
+        try:
+            plain.settimeout(self._limits.opening_s)
+            first = plain.recv(1, socket.MSG_PEEK)
+            if not first:
+                return False  # a probe of the port
+            if first[0] != _TLS_HANDSHAKE:
+                what = "plain DICOM" if first[0] == _A_ASSOCIATE_RQ else "what it sends is no TLS,"
+                self._tell(f"{what} on port {self._port}, which takes TLS only")
+                return False
+            self._transport.socket = tls = context.wrap_socket(
+                plain, server_side=True, do_handshake_on_connect=False
+            )
+            tls.settimeout(self._limits.opening_s)
+            tls.do_handshake()
+        except OSError as error:  # ssl.SSLError is one
+            self._tell(f"TLS: {_tls_reason(error)}")
+            return False
+        tls.settimeout(self._limits.pdu_s)
+        self._deadline = time.monotonic() + self._limits.opening_s
+        return True
+
+    def close(self) -> None:
+        """Close a connection that the library has not taken over."""
+        with suppress(OSError):
+            self._transport.socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._transport.socket.close()
+
+    def _receive(self, size: int) -> bytearray:
+        """Read `size` bytes: the six of a PDU's header, then the rest of it, and so on.
+
+        What is too short makes the library close the connection, without a word.
+        """
+        data = bytearray(size)
+        try:
+            if self._in_header:
+                self._start_pdu()
+            self._fill(data)
+            self._check_header(data) if self._in_header else self._check_body(data)
+        except _Refused as error:
+            self._end(str(error), error.abort)
+            return bytearray()
+        except TimeoutError:
+            self._end("its PDU did not come in time", _ABORT + _NOT_SPECIFIED)
+            return bytearray()
+        except OSError:  # the peer hung up: the association's end tells
+            return bytearray()
+        self._in_header = not self._in_header
+        return data
+
+    def _start_pdu(self) -> None:
+        if self._state not in (*_OPENING, _OVER):
+            self._deadline = time.monotonic() + self._limits.pdu_s
+
+    def _fill(self, data: bytearray) -> None:
+        connection: socket.socket = self._transport.socket
+        view = memoryview(data)
+        while view:
+            left_s = self._deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            connection.settimeout(left_s)
+            count = connection.recv_into(view)
+            if not count:
+                raise ConnectionError
+            view = view[count:]
+        # Half a PDU, and then silence, must not hold whoever writes for ever either.
+        connection.settimeout(self._limits.pdu_s)
+
+    def _check_header(self, data: bytearray) -> None:
+        self._type, length = _HEADER.unpack(data)
+        is_opening = self._state in _OPENING
+        if self._type == _TLS_HANDSHAKE and data[1] == 3 and is_opening:
+            raise _Refused(f"TLS on port {self._port}, which takes plain DICOM only")
+        if self._type not in _TYPES:
+            raise _Refused("what it sends is not DICOM", _ABORT + _UNRECOGNIZED)
+        limit = OPENING_LIMIT if is_opening else (self._limits.maximum_pdu or UNLIMITED_PDU)
+        # Some count the header in (PS3.8 D.1 does not).
+        if length > limit + _HEADER.size:
+            when = "before an association" if is_opening else "as we told it"
+            raise _Refused(
+                f"it announces a PDU of {length} bytes; {limit} are allowed {when}",
+                _ABORT + _INVALID,
+            )
+
+    def _check_body(self, data: bytearray) -> None:
+        """Count what a message grows to: the library keeps all of it in memory."""
+        if self._type != _P_DATA:
+            return
+        at = 0
+        while at + _PDV.size <= len(data):
+            length, _, control = _PDV.unpack_from(data, at)
+            at += 4 + length
+            self._message_size += length
+            if self._message_size > MESSAGE_LIMIT:
+                raise _Refused("it sends a data set beyond all measure", _ABORT + _INVALID)
+            if control & _LAST_FRAGMENT:
+                self._message_size = 0
+
+    def _decode_or_tell(self, data: bytearray) -> Any:
+        try:
+            return self._decode(data)
+        except Exception:
+            self._tell("it sends a PDU that cannot be decoded")
+            raise
+
+    def _end(self, why: str, abort: bytes) -> None:
+        self._tell(why)
+        with suppress(OSError):
+            connection: socket.socket = self._transport.socket
+            connection.settimeout(1.0)
+            connection.sendall(abort)
+
+    @property
+    def _state(self) -> str:
+        return str(self._dul.state_machine.current_state)
+
+    def _tell(self, why: str) -> None:
+        if not self.has_told and self._state != _OVER:
+            self.has_told = True
+            log.warning("closed the connection from %s: %s", self._address, why)
+
+
+def limit_writing(event: Any, timeout_s: float) -> None:
+    """Limit each write of an SCU (EVT_CONN_OPEN): a peer that stops reading would hold us."""
+    connection = event.assoc.dul.socket.socket
+    connection.settimeout(timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _tls_reason(error: OSError) -> str:
+    """Say in words why there is no TLS with a client."""
+    if isinstance(error, TimeoutError):
+        return "the client did not complete the handshake in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return _TLS_REASONS.get(error.reason, error.reason.lower().replace("_", " "))
+    return "the client hung up in the handshake"
