@@ -16,7 +16,8 @@ from pydicom.sr.coding import Code
 
 # What TID 1500 is filled with.
 ENGLISH: Final = Code("en", "RFC5646", "English")  # TID 1204
-CHEST_RADIOGRAPHY: Final = Code("399208008", "SCT", "Plain chest X-ray")  # procedure reported
+# Procedure reported: CID 100 has no radiograph of the chest, and strict readers want one of it.
+IMAGING_PROCEDURE: Final = Code("363679005", "SCT", "Imaging procedure")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")  # CID 7162
 SUMMARY: Final = Code("121111", "DCM", "Summary")
 QUALITY_FINDING: Final = Code("111052", "DCM", "Quality Finding")

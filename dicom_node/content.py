@@ -7,8 +7,8 @@ DICOM PS3.16 TID 1500, TID 1410, TID 1501, TID 4019
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from highdicom import sr
@@ -23,6 +23,7 @@ from dicom_node.sentence import (
     numbered_findings,
     percent,
     plain,
+    reason_of,
     reason_sentence,
     summary,
 )
@@ -32,6 +33,20 @@ KINDS = (
     "Bacterial and viral: how likely each is if there is a pneumonia; much less certain than the"
     " pneumonia itself."
 )
+# The rows of TID 1410 and TID 1501, in their order: by concept name, and else by value type.
+_ROWS_BY_NAME: Final = (
+    "112039",  # Tracking Identifier
+    "112040",  # Tracking Unique Identifier
+    "121071",  # Finding
+    "111030",  # Image Region
+    "363698007",  # Finding Site
+    "111001",  # Algorithm Name, TID 4019
+    "111003",  # Algorithm Version
+    "111002",  # Algorithm Parameters
+    "111000",  # Algorithm Family
+)
+_ROWS_BY_TYPE: Final = ("NUM", "IMAGE", "CODE", "TEXT")
+_MOST_PIXELS: Final = 0xFFFF  # Rows and Columns have VR US
 
 
 def content_tree(
@@ -44,17 +59,15 @@ def content_tree(
     evidence : sequence of Dataset
         The study's instances; a finding's image number is its place here, from 1.
     findings : sequence of InstanceFinding
-        Each about one of `evidence`.
+        Each about one of `evidence`; of what has none it is said that it was not assessed.
     device : AlgorithmDevice
         What made the findings.
     """
     numbered = numbered_findings(evidence, findings)
-    groups = [
-        _measurement_group(number, ds, finding, device) for number, ds, finding in numbered
-    ] or [_empty_group(device)]
+    groups = [_measurement_group(number, ds, finding, device) for number, ds, finding in numbered]
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=device_observer(device)),
-        procedure_reported=codes.CHEST_RADIOGRAPHY,
+        procedure_reported=codes.IMAGING_PROCEDURE,
         imaging_measurements=groups,
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
             codes.ENGLISH
@@ -101,28 +114,36 @@ def _algorithm(device: AlgorithmDevice) -> Any:
 def _measurement_group(
     number: int, ds: Dataset, finding: InstanceFinding, device: AlgorithmDevice
 ) -> Any:
-    """Return what is said about one image."""
-    common = {
+    """Return what is said about one image (TID 1410; TID 1501 of an image of unknown size)."""
+    said = _assessed(finding, device) if finding.assessed else _unassessed(finding)
+    common = said | {
         "tracking_identifier": sr.TrackingIdentifier(
             uid=derived_uid("tracking", finding.sop_instance_uid, device.digest),
             identifier=f"Image {number}",
         ),
         "algorithm_id": _algorithm(device),
     }
-    if not finding.assessed:
-        return _unassessed_group(common, ds, finding)
-    group = _assessed_group(common, ds, finding, device)
-    comments = [codes.FLAG_SENTENCES.get(flag, flag) for flag in finding.flags]
-    if _has_kinds(finding):
-        comments.append(KINDS)
-    _append_comments(group, comments)
+    region = _whole_field(ds)
+    group = (
+        sr.MeasurementsAndQualitativeEvaluations(**common, source_images=_sources(ds))
+        if region is None
+        else sr.PlanarROIMeasurementsAndQualitativeEvaluations(**common, referenced_region=region)
+    )
+    comments = [_text(codes.COMMENT, each) for each in _comments(finding)]
+    group[0].ContentSequence = sorted([*group[0].ContentSequence, *comments], key=_row)
     return group
 
 
-def _assessed_group(
-    common: dict[str, Any], ds: Dataset, finding: InstanceFinding, device: AlgorithmDevice
-) -> Any:
-    common |= {
+def _row(item: Dataset) -> int:
+    """Return the place of an item in its group, as the order of its template is significant."""
+    name = item.ConceptNameCodeSequence[0].CodeValue
+    if name in _ROWS_BY_NAME:
+        return _ROWS_BY_NAME.index(name)
+    return len(_ROWS_BY_NAME) + _ROWS_BY_TYPE.index(item.ValueType)
+
+
+def _assessed(finding: InstanceFinding, device: AlgorithmDevice) -> dict[str, Any]:
+    return {
         "finding_type": codes.PNEUMONIA,
         "finding_sites": [sr.FindingSite(anatomic_location=codes.LUNG)],
         "measurements": _measurements(finding, device),
@@ -130,35 +151,26 @@ def _assessed_group(
             sr.QualitativeEvaluation(name=codes.PRESENCE, value=codes.ANSWERS[answer_of(finding)])
         ],
     }
-    region = _whole_field(ds)
-    if region is None:
-        return sr.MeasurementsAndQualitativeEvaluations(**common, source_images=_sources(ds))
-    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(**common, referenced_region=region)
 
 
-def _unassessed_group(common: dict[str, Any], ds: Dataset, finding: InstanceFinding) -> Any:
-    """Say that there is no answer, and why; with a code where DICOM has one (CID 6135)."""
-    reason = finding.reason or "MODEL_FAILURE"
-    _, code = codes.NOT_ASSESSED_REASONS.get(reason, (reason, None))
-    if code is not None:
-        common["qualitative_evaluations"] = [
+def _unassessed(finding: InstanceFinding) -> dict[str, Any]:
+    """Say with a code why there is no answer, where DICOM has one (CID 6135)."""
+    _, code = codes.NOT_ASSESSED_REASONS.get(reason_of(finding), ("", None))
+    if code is None:
+        return {}
+    return {
+        "qualitative_evaluations": [
             sr.QualitativeEvaluation(name=codes.QUALITY_FINDING, value=code)
         ]
-    group = sr.MeasurementsAndQualitativeEvaluations(**common, source_images=_sources(ds))
-    _append_comments(group, [f"Not assessed ({reason}): {reason_sentence(reason)}."])
-    return group
+    }
 
 
-def _empty_group(device: AlgorithmDevice) -> Any:
-    """Return the group of a study of which there is nothing to say: TID 1500 wants one."""
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(
-            uid=derived_uid("tracking", device.digest), identifier="Study"
-        ),
-        algorithm_id=_algorithm(device),
-    )
-    _append_comments(group, ["Not assessed: no image could be assessed."])
-    return group
+def _comments(finding: InstanceFinding) -> list[str]:
+    if not finding.assessed:
+        reason = reason_of(finding)
+        return [f"Not assessed ({reason}): {reason_sentence(reason)}."]
+    flags = [codes.FLAG_SENTENCES.get(flag, flag) for flag in finding.flags]
+    return [*flags, KINDS] if _has_kinds(finding) else flags
 
 
 def _has_kinds(finding: InstanceFinding) -> bool:
@@ -183,13 +195,15 @@ def _measurements(finding: InstanceFinding, device: AlgorithmDevice) -> list[Any
 
 
 def _whole_field(ds: Dataset) -> Any:
-    """Return the image's outline: the whole field was analysed (PS3.3 C.18.6.1.2).
+    """Return the image's outline, as it is the whole field that is spoken of (PS3.3 C.18.6.1.1).
 
     None when the dataset does not say how large the image is.
     """
     try:
         rows, columns = int(value_of(ds, "Rows")), int(value_of(ds, "Columns"))
     except ValueError:
+        return None
+    if not (0 < rows <= _MOST_PIXELS and 0 < columns <= _MOST_PIXELS):
         return None
     outline = [(0, 0), (columns, 0), (columns, rows), (0, rows), (0, 0)]
     return sr.ImageRegion(
@@ -209,10 +223,6 @@ def _sources(ds: Dataset) -> list[Any]:
             referenced_sop_instance_uid=value_of(ds, "SOPInstanceUID"),
         )
     ]
-
-
-def _append_comments(group: Any, sentences: Iterable[str]) -> None:
-    group[0].ContentSequence.extend(_text(codes.COMMENT, each) for each in sentences)
 
 
 def _text(name: Code, value: str) -> Any:

@@ -85,6 +85,9 @@ def build_key_object(
         series_description=DESCRIPTION,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    for item in document.ContentSequence:
+        if item.ValueType == "IMAGE":
+            del item.ConceptNameCodeSequence  # TID 2010, row 8: without purpose of reference
     return finished(document, ordered[0], content_datetime)
 
 

@@ -43,12 +43,15 @@ def _integer(ds: Dataset, keyword: str) -> int:
 
 
 def numbered_findings(evidence: Sequence[Dataset], findings: Sequence[InstanceFinding]) -> Numbered:
-    """Pair findings with their instances, numbered by their place in the evidence, from 1."""
+    """Pair each instance with its finding, numbered by its place in the evidence, from 1.
+
+    An instance without one was not assessed: a report never passes over an image in silence.
+    """
     by_uid = {finding.sop_instance_uid: finding for finding in findings}
+    uids = [value_of(ds, "SOPInstanceUID") for ds in evidence]
     return [
-        (number, ds, by_uid[value_of(ds, "SOPInstanceUID")])
-        for number, ds in enumerate(evidence, 1)
-        if value_of(ds, "SOPInstanceUID") in by_uid
+        (number, ds, by_uid.get(uid, InstanceFinding(uid, assessed=False)))
+        for number, (uid, ds) in enumerate(zip(uids, evidence, strict=True), 1)
     ]
 
 
@@ -57,13 +60,8 @@ def summary(
 ) -> str:
     """Return the result as a radiologist would read it: one sentence, and the intended use."""
     numbered = numbered_findings(evidence, findings)
-    parts = [
-        *_answers(numbered, device),
-        *_unassessed(numbered),
-        *_flags(numbered),
-    ] or ["no image could be assessed"]
-    text = "; ".join(parts)
-    return f"Automated analysis: {text}. {INTENDED_USE}"
+    parts = [*_answers(numbered, device), *_unassessed(numbered), *_flags(numbered)]
+    return f"Automated analysis: {'; '.join(parts)}. {INTENDED_USE}"
 
 
 def _answers(numbered: Numbered, device: AlgorithmDevice) -> Iterable[str]:
@@ -83,13 +81,9 @@ def answer_of(finding: InstanceFinding) -> str:
 
 def _unassessed(numbered: Numbered) -> Iterable[str]:
     """Say for each reason which images were not assessed."""
-    reasons = dict.fromkeys(f.reason or "MODEL_FAILURE" for _, _, f in numbered if not f.assessed)
+    reasons = dict.fromkeys(reason_of(f) for _, _, f in numbered if not f.assessed)
     for reason in reasons:
-        images = [
-            str(n)
-            for n, _, f in numbered
-            if not f.assessed and (f.reason or "MODEL_FAILURE") == reason
-        ]
+        images = [str(n) for n, _, f in numbered if not f.assessed and reason_of(f) == reason]
         yield f"{_listed(images)} not assessed, because {reason_sentence(reason)}"
 
 
@@ -102,6 +96,11 @@ def _listed(images: Sequence[str]) -> str:
     if len(images) > _LISTED:
         return f"{len(images)} images"
     return f"image{'s' if len(images) > 1 else ''} {', '.join(images)}"
+
+
+def reason_of(finding: InstanceFinding) -> str:
+    """Return the key of :data:`dicom_node.codes.NOT_ASSESSED_REASONS` for what was not assessed."""
+    return finding.reason or "MODEL_FAILURE"
 
 
 def reason_sentence(reason: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 # Part of every report's UID: a report built in another way is another object.
-TEMPLATE_VERSION: Final = "1"
+TEMPLATE_VERSION: Final = "2"
 
 
 def derived_uid(*parts: str) -> str:

@@ -1,3 +1,4 @@
+import shutil
 from io import BytesIO
 
 import pytest
@@ -7,9 +8,10 @@ from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.fallback import as_sop_class
 from tests.datasets import part10
+from tests.templates import template_errors
 from tests.unit.dicom_node.test_identity import NAMES, source_with
 from tests.unit.dicom_node.test_report import REPORTS, found, items, report
-from tests.validation import dciodvfy_errors, relationship_errors
+from tests.validation import dciodvfy_errors, dsrdump_errors, relationship_errors
 
 FALLBACKS = REPORT_SOP_CLASSES[1:]
 
@@ -23,8 +25,10 @@ def read(data):
 def test_every_report_is_valid_as_every_class(name, sop_class):
     ds = read(as_sop_class(part10(REPORTS[name]()), sop_class))
     assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == sop_class
-    assert relationship_errors(ds) == []
+    assert relationship_errors(ds) == template_errors(ds) == []
     assert dciodvfy_errors(ds) == []
+    if shutil.which("dsrdump"):
+        assert dsrdump_errors(ds) == []
 
 
 def test_the_same_class_is_the_same_bytes():

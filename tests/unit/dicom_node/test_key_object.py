@@ -7,6 +7,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from dicom_node.key_object import build_key_object
 from dicom_node.uids import companion_series_uid, companion_uid
 from tests.datasets import ROOT, STUDY_UID, part10, read_back
+from tests.templates import template_errors
 from tests.unit.dicom_node.test_report import DEVICE, DIGEST, WHEN, code, evidence, items
 from tests.validation import dciodvfy_errors, dsrdump_errors, relationship_errors
 
@@ -33,7 +34,7 @@ def uids(found):
 def test_the_validators_find_no_error():
     ds = key_object()
     assert dciodvfy_errors(ds) == []
-    assert relationship_errors(ds) == []
+    assert relationship_errors(ds) == template_errors(ds) == []
     if shutil.which("dsrdump"):
         assert dsrdump_errors(ds) == []
 

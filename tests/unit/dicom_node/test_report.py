@@ -66,7 +66,7 @@ def items(ds, **wanted):
     """All content items below `ds`, in order, of a value type or with a concept name."""
     result = []
     for item in ds.get("ContentSequence", []):
-        name = item.ConceptNameCodeSequence[0].CodeValue
+        name = next((each.CodeValue for each in item.get("ConceptNameCodeSequence", [])), None)
         if wanted.items() <= {"type": item.ValueType, "name": name}.items():
             result.append(item)
         result += items(item, **wanted)
@@ -160,9 +160,9 @@ def test_highdicom_reads_the_report_as_its_template():
     document = sr.Comprehensive3DSR.from_dataset(REPORTS["a mixture"]())
     content = document.content
     assert isinstance(content, sr.MeasurementReport)
-    (planar,) = content.get_planar_roi_measurement_groups()
-    assert planar.finding_type == Code("233604007", "SCT", "Pneumonia")
-    assert len(content.get_image_measurement_groups()) == 1
+    assessed, unassessed = content.get_planar_roi_measurement_groups()
+    assert assessed.finding_type == Code("233604007", "SCT", "Pneumonia")
+    assert unassessed.finding_type is None
 
 
 def test_a_present_pneumonia_has_its_codes_and_its_probability():
@@ -201,14 +201,25 @@ def test_the_kinds_of_a_pneumonia_are_told_and_of_an_absent_one_are_not():
     assert len(items(absent, type="NUM")) == 1
 
 
-def test_each_assessed_image_is_a_region_of_its_whole_field():
-    ds = REPORTS["two images"]()
+def test_each_image_assessed_or_not_is_a_region_of_its_whole_field():
+    ds = REPORTS["a mixture"]()
     for group, instance in zip(groups(ds), TWO, strict=True):
         (region,) = items(group, type="SCOORD")
         assert region.GraphicType == "POLYLINE"
         assert region.GraphicData == [0, 0, 8, 0, 8, 8, 0, 8, 0, 0]
         (source,) = items(group, type="IMAGE")
         assert source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == instance.SOPInstanceUID
+
+
+@pytest.mark.parametrize("size", [0, None, 2**17])
+def test_without_a_size_the_image_itself_is_referred_to(size):
+    instance = image(SOPInstanceUID=f"{ROOT}.11")
+    del instance.Rows
+    if size is not None:
+        instance.add_new("Rows", "UL", size)
+    (group,) = groups(report([instance], [found(1)]))
+    assert not items(group, type="SCOORD")
+    assert len(items(group, type="IMAGE")) == 1
 
 
 def test_every_instance_is_evidence_assessed_or_not():
@@ -221,6 +232,12 @@ def test_every_instance_is_evidence_assessed_or_not():
         f"{ROOT}.12",
         f"{ROOT}.13",
     ]
+
+
+def test_an_instance_without_a_finding_is_not_passed_over():
+    ds = report(evidence(3), [found(1), refused(2)])
+    assert len(groups(ds)) == 3
+    assert "image 3 not assessed, because the analysis failed" in text(ds)
 
 
 def test_the_algorithm_is_identified_with_its_parameters():
@@ -242,7 +259,7 @@ def test_the_observer_is_a_device_and_the_language_english():
     assert UID(items(ds, name="121012")[0].UID).is_valid
     assert items(ds, name="121014")[0].TextValue == "cxr-worker"
     assert code(items(ds, name="121049")[0]) == "en"
-    assert code(items(ds, name="121058")[0]) == "399208008"
+    assert code(items(ds, name="121058")[0]) == "363679005"
 
 
 def test_tracking_uids_differ_by_image_and_stay_between_revisions():
