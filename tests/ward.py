@@ -40,6 +40,7 @@ class Ward:
         self.clock = Clock()
         self.bells = Bells()
         self.classifier = FakeClassifier()
+        self.explain: steps.Explain | None = None
         self.send = FakeSend()
         self.desk = steps.Desk(sessions, self.archive, self.settings, self.clock)
         self._record = node.recorder(sessions, self.settings.quiet_s, self.bells)
@@ -71,7 +72,7 @@ class Ward:
     # --- steps -------------------------------------------------------------------------------
 
     def classify(self) -> int:
-        return steps.classify(self.desk, self.classifier, self.bells)
+        return steps.classify(self.desk, self.classifier, self.bells, self.explain)
 
     def report(self) -> int:
         return steps.report(self.desk, self.bells)

@@ -15,7 +15,8 @@ from dicom_node.archive import Archive
 from worker.answering import Answering
 from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
 from worker.settings import Settings
-from worker.steps import Desk
+from worker.states import CompanionKind
+from worker.steps import Desk, Explain
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -117,3 +118,8 @@ def build_explainer(classifier: Classifier) -> Explainer:
 def classifier() -> Classifier:
     """Give the model that is chosen now."""
     return answering().classifier()
+
+
+def explain() -> Explain | None:
+    """Give what makes heat maps; None when no destination wants pictures."""
+    return answering().heatmaps if CompanionKind.PICTURE in settings().companions else None

@@ -18,6 +18,7 @@ from dicom_node.errors import InstanceError, InvalidInstance, PeerError, ReportR
 from dicom_node.peer import Peer
 from dicom_node.status import describe
 from worker import ledger
+from worker.companions import write_companions
 from worker.database import SessionFactory
 from worker.ledger import Claim, LeaseLost, NewFinding
 from worker.reporting import ArchiveAway, read_instance, write_report
@@ -352,9 +353,10 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
         announce(Bell(JobKind.CLASSIFY))
         return
     new = write_report(desk.archive, story)
-    destinations = [str(destination) for destination in desk.settings.destinations]
+    companions = write_companions(desk.archive, story, desk.settings.companions)
+    destinations = [str(each.peer) for each in desk.settings.destinations]
     with desk.sessions() as session, session.begin():
-        ledger.save_report(session, claim, new, destinations, desk.clock())
+        ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
     uid = story.study.study_instance_uid
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
     for destination in destinations:

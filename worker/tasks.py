@@ -83,7 +83,7 @@ def _guarded(step: Callable[P, None]) -> Callable[P, None]:
 @_guarded
 def classify() -> None:
     """Classify one batch of instances."""
-    steps.classify(composition.desk(), composition.classifier(), announce)
+    steps.classify(composition.desk(), composition.classifier(), announce, composition.explain())
 
 
 @app.task(name="report")
@@ -133,13 +133,15 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _warm_up(**_: Any) -> None:
-    """Load the network in each child of a worker that serves the gpu queue."""
+    """Load the network, and what explains it, in each child that serves the gpu queue."""
     if "gpu" in app.amqp.queues.consume_from:
         try:
             classifier = composition.classifier()
         except PacsWorkerError as error:
             log.error("%s", error)  # noqa: TRY400  the line says it all
             return
+        if composition.explain() is not None:
+            composition.answering().warm_up_explainer()
         info = classifier.info
         log.info("model %s %s is loaded, on %s", info.name, info.version, classifier.engine)
         mark_ready("worker-gpu")

@@ -35,12 +35,20 @@ from worker.ledger.jobs import (
     put_back,
 )
 from worker.ledger.reception import close_association, record
-from worker.ledger.reports import NewReport, Story, save_report, story
+from worker.ledger.reports import (
+    NewCompanion,
+    NewReport,
+    Story,
+    companions_of,
+    save_report,
+    story,
+)
 from worker.ledger.requeue import requeue
 
 __all__ = [
     "Claim",
     "LeaseLost",
+    "NewCompanion",
     "NewFinding",
     "NewReport",
     "Story",
@@ -48,6 +56,7 @@ __all__ = [
     "claim",
     "claimed_instances",
     "close_association",
+    "companions_of",
     "dead_letters",
     "delivery_of",
     "depth",

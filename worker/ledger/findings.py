@@ -73,7 +73,7 @@ def save_finding(
     values = {
         "assessed": new.assessed, "reason": new.reason, "finding": new.finding,
         "pneumonia": new.pneumonia, "bacterial": new.bacterial, "viral": new.viral,
-        "flags": list(new.flags), "created_at": now,
+        "flags": list(new.flags), "heatmap": new.heatmap, "created_at": now,
     }  # fmt: skip
     key = {"instance_id": claim_.subject_id, "model_id": model_id}
     session.execute(delete(FindingRow).filter_by(**key))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from sqlalchemy import exists, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from worker.ledger.deliveries import settle_deliveries, withdraw
 from worker.ledger.jobs import Claim, move, owe, settle
-from worker.states import DeliveryState, JobKind, JobState, StudyEvent
-from worker.tables import Delivery, FindingRow, Instance, Job, Model, Report, Study
+from worker.states import CompanionKind, DeliveryState, JobKind, JobState, StudyEvent
+from worker.tables import Companion, Delivery, FindingRow, Instance, Job, Model, Report, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,28 @@ class NewReport:
 
 
 @dataclass(frozen=True, slots=True)
+class NewCompanion:
+    """An object that goes with a report; its bytes are durable in the archive."""
+
+    kind: CompanionKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
-    """A study with its instances, each with the finding of one model, and its last report."""
+    """A study with its instances, each with the finding of one model, and what is told of it yet.
+
+    That is its last report, and the companions of all its reports by their SOP Instance UID.
+    """
 
     study: Study
     model: Model
     findings: list[tuple[Instance, FindingRow]]
     last_report: Report | None
+    companions: Mapping[str, NewCompanion] = field(default_factory=dict)
 
 
 def story(session: Session, study_id: int, now: datetime) -> Story | None:
@@ -51,6 +66,7 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
     rows = session.scalars(
         select(FindingRow)
         .where(FindingRow.instance_id.in_([i.id for i in instances]))
+        .options(undefer(FindingRow.heatmap))
         .order_by(FindingRow.created_at, FindingRow.id)
     ).all()
     newest = rows[-1].model_id if rows else None
@@ -64,16 +80,40 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
         select(Report).where(Report.study_id == study_id).order_by(Report.revision.desc()).limit(1)
     )
     found = [(i, by_instance[i.id]) for i in instances]
-    return Story(study, session.get_one(Model, newest), found, last)
+    return Story(study, session.get_one(Model, newest), found, last, _companions(session, study_id))
+
+
+def _companions(session: Session, study_id: int) -> dict[str, NewCompanion]:
+    rows = session.scalars(select(Companion).join(Report).where(Report.study_id == study_id))
+    return {row.sop_instance_uid: _new_companion(row) for row in rows}
+
+
+def _new_companion(row: Companion) -> NewCompanion:
+    kind = CompanionKind(row.kind)
+    return NewCompanion(kind, row.sop_class_uid, row.sop_instance_uid, row.path, row.sha256)
+
+
+def companions_of(
+    session: Session, report_id: int, kinds: Collection[CompanionKind]
+) -> Sequence[Companion]:
+    """List what goes with a report to a destination that wants these kinds, pictures first."""
+    where = (Companion.report_id == report_id, Companion.kind.in_(kinds))
+    order = (Companion.kind.desc(), Companion.id)
+    return session.scalars(select(Companion).where(*where).order_by(*order)).all()
 
 
 def save_report(
-    session: Session, claim_: Claim, new: NewReport, destinations: Sequence[str], now: datetime
+    session: Session,
+    claim_: Claim,
+    new: NewReport,
+    destinations: Sequence[str],
+    now: datetime,
+    companions: Sequence[NewCompanion] = (),
 ) -> None:
     """Save a report and owe its deliveries; deliveries of earlier revisions are superseded.
 
-    A report that is known already (a retry, or a requeue) is not doubled; destinations it was not
-    yet owed to are added.
+    A report that is known already (a retry, or a requeue) is not doubled; companions it had not,
+    and destinations it was not yet owed to, are added.
 
     Raises
     ------
@@ -92,9 +132,18 @@ def save_report(
         session.add(report)
         session.flush()
         _supersede(session, study.id, report.id)
+    _add_companions(session, report, companions)
     _owe_deliveries(session, report, destinations, now)
     move(study, StudyEvent.REPORT_SAVED)
     settle_deliveries(session, study)
+
+
+def _add_companions(session: Session, report: Report, companions: Sequence[NewCompanion]) -> None:
+    known = select(Companion.sop_instance_uid).where(Companion.report_id == report.id)
+    there = set(session.scalars(known))
+    for new in companions:
+        if new.sop_instance_uid not in there:
+            session.add(Companion(report_id=report.id, **asdict(new)))
 
 
 def _owe_deliveries(

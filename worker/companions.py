@@ -1,0 +1,161 @@
+"""What goes with a report where a destination wants it: pictures, and a flag for positives.
+
+A companion is named by what it shows, not by the report it goes with. So a later revision of the
+report takes over what has not changed, and a PACS never holds two pictures of one answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from dicom_node.archive import Archive
+from dicom_node.errors import InstanceError
+from worker.ledger import NewCompanion, Story
+from worker.reporting import (
+    ArchiveAway,
+    answer_of,
+    device_of,
+    instance_finding,
+    read_instance,
+    store,
+)
+from worker.states import CompanionKind, Finding
+from worker.tables import FindingRow, Instance
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+log = logging.getLogger(__name__)
+
+# Part of every picture's UID: an answer that is drawn in another way is another object.
+PICTURE_VERSION = "1"
+
+Found = tuple[Instance, FindingRow]
+
+
+class _Plan(NamedTuple):
+    """A companion to be: `build` is called with its UID, if there is none of that name yet."""
+
+    kind: CompanionKind
+    uid: str
+    about: str  # the UID that a log line names
+    build: Callable[[str], Dataset]
+
+
+def write_companions(
+    archive: Archive, story: Story, kinds: Collection[CompanionKind]
+) -> list[NewCompanion]:
+    """Build what goes with the report of a study and write it to the archive.
+
+    Everything in it follows from the ledger, so that a retry writes the same bytes. What is there
+    from an earlier report stays as it is. One that cannot be made never fails the report.
+
+    Parameters
+    ----------
+    kinds
+        What destinations want: a picture of each image that was assessed, and a key object when
+        pneumonia is present in any.
+
+    Raises
+    ------
+    ArchiveAway
+        When the archive cannot be read, or takes nothing now.
+    """
+    plans = [*_pictures(archive, story), *_key_objects(archive, story)]
+    written = [_written(archive, story, plan) for plan in plans if plan.kind in kinds]
+    return [companion for companion in written if companion is not None]
+
+
+def _written(archive: Archive, story: Story, plan: _Plan) -> NewCompanion | None:
+    known = story.companions.get(plan.uid)
+    if known is not None:
+        return known
+    try:
+        ds = plan.build(plan.uid)
+    except ArchiveAway:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever it is, the report goes without
+        words = str(error) if isinstance(error, InstanceError) else type(error).__name__
+        log.warning("%s goes without a %s: %s", plan.about, plan.kind, words)
+        return None
+    stored = store(archive, story.study.study_instance_uid, plan.uid, ds)
+    return NewCompanion(plan.kind, str(ds.SOPClassUID), plan.uid, stored.path, stored.sha256)
+
+
+def _series_uid(story: Story, kind: CompanionKind) -> str:
+    from dicom_node.uids import companion_series_uid
+
+    return companion_series_uid(story.study.study_instance_uid, story.model.digest, kind)
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+def _pictures(archive: Archive, story: Story) -> Iterator[_Plan]:
+    """Plan a picture of each image that was assessed; the others are the report's concern."""
+    from dicom_node.uids import companion_uid
+
+    series_uid = _series_uid(story, CompanionKind.PICTURE)
+    for number, (instance, row) in enumerate(story.findings, 1):
+        if row.assessed:
+            heat = "without map" if row.heatmap is None else "with map"
+            shown = (instance.sop_instance_uid, answer_of(row), heat, PICTURE_VERSION)
+            uid = companion_uid(series_uid, *shown)
+            build = partial(_capture, archive, story, (instance, row), number)
+            yield _Plan(CompanionKind.PICTURE, uid, instance.sop_instance_uid, build)
+
+
+def _capture(archive: Archive, story: Story, found: Found, number: int, uid: str) -> Dataset:
+    from dicom_node.capture import build_capture
+    from dicom_node.pixels import to_pixels
+    from worker.picture import decode_heat, draw
+
+    instance, row = found
+    source = read_instance(archive, instance.path)
+    device = device_of(story.model)
+    picture = draw(
+        to_pixels(source),
+        instance_finding(instance, row),
+        f"{device.name} {device.version}",
+        calibrated=device.calibrated,
+        heat=None if row.heatmap is None else decode_heat(row.heatmap),
+    )
+    return build_capture(
+        source, picture, device,
+        sop_instance_uid=uid,
+        series_instance_uid=_series_uid(story, CompanionKind.PICTURE),
+        instance_number=number,
+        content_datetime=row.created_at.astimezone(),
+    )  # fmt: skip
+
+
+# --- key objects -----------------------------------------------------------------------------
+
+
+def _key_objects(archive: Archive, story: Story) -> Iterator[_Plan]:
+    """Plan the one key object when there is something to flag."""
+    from dicom_node.uids import companion_uid
+
+    positive = [(i, row) for i, row in story.findings if row.finding == Finding.PRESENT]
+    if positive:
+        flagged = sorted(instance.sop_instance_uid for instance, _ in positive)
+        uid = companion_uid(_series_uid(story, CompanionKind.KEY_OBJECT), *flagged)
+        build = partial(_key_object, archive, story, positive)
+        yield _Plan(CompanionKind.KEY_OBJECT, uid, story.study.study_instance_uid, build)
+
+
+def _key_object(archive: Archive, story: Story, positive: list[Found], uid: str) -> Dataset:
+    from dicom_node.key_object import build_key_object
+
+    return build_key_object(
+        [read_instance(archive, instance.path, pixels=False) for instance, _ in positive],
+        [instance.sop_instance_uid for instance, _ in positive],
+        device_of(story.model),
+        sop_instance_uid=uid,
+        series_instance_uid=_series_uid(story, CompanionKind.KEY_OBJECT),
+        instance_number=len(positive),  # a later selection of the study has more
+        content_datetime=max(row.created_at for _, row in positive).astimezone(),
+    )
