@@ -24,8 +24,8 @@ MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: ids are the odd numbers from 1 to 255
 Pair = tuple[str, str]
 
 _MAXIMUM_PDU = 262144
-# More than the steps of a release may take, each of which has a limit of its own.
-_RELEASE_GRACE_S = 5.0
+# What was to be done is done: a peer that does not answer a release is not waited for long.
+_RELEASE_S = 5.0
 
 
 @contextmanager
@@ -109,11 +109,12 @@ def _release(assoc: Any, timeout_s: float) -> None:
     """Release, and abort where that does not end.
 
     The library waits for its own thread before it releases, and for ever when the peer releases, or
-    reports an event, in that moment.
+    reports an event, in that moment. When both have asked, it waits for an answer in vain.
     """
+    assoc.acse_timeout = min(timeout_s, _RELEASE_S)
     releasing = threading.Thread(target=assoc.release, name="release", daemon=True)
     releasing.start()
-    releasing.join(timeout_s + _RELEASE_GRACE_S)
+    releasing.join(2 * _RELEASE_S)
     if releasing.is_alive():
         assoc._is_paused = True
         assoc.abort()
