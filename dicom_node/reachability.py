@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 
 from dicom_node.peer import Peer
 from dicom_node.tls import AUTHORITY, CERTIFICATE
@@ -90,9 +91,7 @@ def _speaks_tls(connection: socket.socket) -> bool:
 def _why_not_by_tls(connection: socket.socket, tls: ssl.SSLContext) -> str:
     try:
         with tls.wrap_socket(connection) as secured:
-            # With TLS 1.3 the peer judges our certificate only after we think that all is well.
-            secured.sendall(_A_ABORT)
-            secured.recv(1)
+            _provoke_answer(secured)
     except ssl.SSLCertVerificationError as error:
         return _why_not_trusted(error)
     except ssl.SSLError as error:
@@ -101,8 +100,24 @@ def _why_not_by_tls(connection: socket.socket, tls: ssl.SSLContext) -> str:
         return _NO_TLS
     return (
         "takes the connection, with TLS, but does not associate; "
-        "check that it speaks DICOM on this port."
+        f"check that it speaks DICOM on this port, and takes our certificate ({CERTIFICATE})."
     )
+
+
+def _provoke_answer(secured: ssl.SSLSocket) -> None:
+    """Wait for the end of the connection; raise SSLError when it is our certificate's fault.
+
+    With TLS 1.3 the peer judges our certificate only after we think that all is well.
+    """
+    with suppress(OSError):  # what it has said before it hung up can still be read
+        secured.sendall(_A_ABORT)
+    try:
+        secured.recv(1)
+    except ssl.SSLError as error:
+        if "ALERT" in (error.reason or ""):
+            raise
+    except OSError:
+        return
 
 
 _NO_TLS = (
