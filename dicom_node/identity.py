@@ -6,48 +6,34 @@ modality wrote it, in whatever character set.
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from pydicom import config
 from pydicom.charset import (
     convert_encodings,
-    decode_bytes,
     default_encoding,
     python_encoding,
 )
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import TEXT_VR_DELIMS, PersonName, validate_value
+from pydicom.valuerep import PersonName
 
 import dicom_node.privacy  # noqa: F401
 from dicom_node.modules import (
     COMPANIONS,
-    ENUMERATED,
-    IDENTIFYING,
     TRIAL,
     TRIAL_TYPE_1,
     TYPE_2,
     TYPE_3,
 )
+from dicom_node.validity import CHARACTER_VRS, TEXT_VRS, is_valid
 
-_TIMEZONE: Final = re.compile(r"[+-](?:0[0-9]|1[0-4])[0-5][0-9]")  # PS3.3 C.12.1.1.8
-
-# PS3.5 6.2: VRs of one line of text; and VRs in which a backslash is an ordinary character.
-_LINE_VRS: Final = frozenset({"LO", "PN", "SH", "UC"})
-_PARAGRAPH_VRS: Final = frozenset({"LT", "ST", "UT"})
-_CONTROLS: Final = re.compile(r"[\x00-\x1a\x1c-\x1f\x7f]")
-
-# VRs whose bytes are characters in every transfer syntax (PS3.5 6.2).
-_CHARACTER_VRS: Final = frozenset(
-    {"AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"}
-)
+# VRs of binary numbers (PS3.5 6.2).
+_NUMBER_VRS: Final = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
 
 
 def add_identity(report: Dataset, source: Dataset) -> None:
@@ -64,58 +50,97 @@ def add_identity(report: Dataset, source: Dataset) -> None:
     ----------
     DICOM PS3.3 C.7.1.1, C.7.1.3, C.7.2.1, C.7.2.2, C.7.2.3, C.12.1.1.2
     """
-    values = {
-        keyword: value
-        for keyword in (*TYPE_2, *TYPE_3)
-        if (value := _encoded_value(source, keyword)) is not None
-    }
-    terms = _character_set(source, values.values())
+    terms = _character_set(source, (*TYPE_2, *TYPE_3))
     if terms:
         report.SpecificCharacterSet = terms
-    encodings = list(convert_encodings(terms or [""]))
-    for keyword, value in values.items():
-        if _is_valid(keyword, value, encodings):
-            _put(report, keyword, value)
-    _copy_sequences(report, source)
+    copy_elements(report, source, (*TYPE_2, *TYPE_3), terms)
     _drop_incomplete(report)
     for keyword in TYPE_2:
         if keyword not in report:
             setattr(report, keyword, None)
 
 
+def copy_elements(
+    target: Dataset, source: Dataset, keywords: Iterable[str], terms: Sequence[str]
+) -> None:
+    """Copy elements as their bytes, as far as they may stand in a valid instance.
+
+    Parameters
+    ----------
+    target : pydicom.dataset.Dataset
+        Gets the elements.
+    source : pydicom.dataset.Dataset
+        An instance, or an item of a sequence; not changed.
+    keywords : iterable of str
+        What to copy where the source has it.
+    terms : sequence of str
+        Specific Character Set of `target`; none is ASCII.
+    """
+    encodings = _encodings(terms)
+    for keyword in keywords:
+        if dictionary_VR(keyword) == "SQ":
+            items = _items(source, keyword, terms)
+            if items:
+                setattr(target, keyword, items)
+            continue
+        value = _encoded_value(source, keyword)
+        if value is not None and is_valid(keyword, value, encodings):
+            _put(target, keyword, value)
+
+
 def value_of(ds: Dataset, keyword: str) -> str:
-    """Return a value as text, without its padding; "" when it is absent or cannot be read."""
+    """Return a value as text, without its padding; "" when it is absent or cannot be read.
+
+    The element stays as it is: pydicom would convert it for good, and names not always back to the
+    same bytes.
+    """
     try:
-        value = ds.get(keyword)
+        elem: Any = ds.get_item(Tag(tag_for_keyword(keyword) or 0))
+        if isinstance(elem, RawDataElement):
+            codecs = _encodings(_terms(ds), default_encoding)
+            elem = convert_raw_data_element(elem, encoding=codecs, ds=ds)
+        value = None if elem is None else elem.value
     except Exception:  # noqa: BLE001 - pydicom converts it only now, and raises all kinds
         return ""
     return "" if value is None else str(value).strip(" \0")
 
 
 def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
-    """Return an element's value as its bytes in little endian; None for sequences too."""
+    """Return an element's value as its bytes in little endian; None for what has no such value."""
     tag = Tag(tag_for_keyword(keyword) or 0)
     vr = dictionary_VR(tag)
-    if tag not in source or vr == "SQ":
+    if tag not in source:
         return None
     elem = source.get_item(tag)
-    if elem.is_raw and vr in _CHARACTER_VRS:
-        return elem.value or b""
+    if elem.VR == "SQ":
+        return None
+    if vr in CHARACTER_VRS:
+        if elem.is_raw and elem.VR not in _NUMBER_VRS:
+            return elem.value or b""
+        if elem.VR in _NUMBER_VRS:
+            return value_of(source, keyword).encode()
     try:
-        return _written(source, tag)
+        return _written(source, tag) if vr in CHARACTER_VRS or vr == source[tag].VR else None
     except Exception:  # noqa: BLE001 - a value that cannot be encoded is not copied
         return None
 
 
-def keep_bytes(report: Dataset) -> None:
+def keep_bytes(ds: Dataset, terms: Sequence[str] | None = None) -> None:
     """Make pydicom write the copied bytes as they are.
 
     It decodes and encodes again what it believes to be in another encoding, and drops, for
     instance, an empty component group at the end of a name.
+
+    Parameters
+    ----------
+    ds : pydicom.dataset.Dataset
+        An instance, or an item of a sequence.
+    terms : sequence of str, optional
+        Specific Character Set, when it is not in `ds` itself.
     """
-    terms = report.get("SpecificCharacterSet")
-    encodings = convert_encodings(terms) if terms else default_encoding
-    report.set_original_encoding(False, True, encodings)
+    terms = _terms(ds) if terms is None else terms
+    encodings = _encodings(terms) if terms else default_encoding
+    ds.set_original_encoding(False, True, encodings)
 
 
 def _written(source: Dataset, tag: BaseTag) -> bytes:
@@ -141,16 +166,18 @@ def _terms(source: Dataset) -> list[str]:
     return [value] if isinstance(value, str) else [str(term) for term in value]
 
 
-def _character_set(source: Dataset, values: Iterable[bytes]) -> list[str]:
+def _character_set(source: Dataset, keywords: Iterable[str]) -> list[str]:
     """Return the terms of the Specific Character Set, or the likeliest when there is none.
 
-    Without a valid term, bytes above ASCII are UTF-8 when they can be, and else Latin-1, in which
-    any byte is a character: the bytes stay.
+    Without a valid term, bytes above ASCII in `keywords` are UTF-8 when they can be, and else
+    Latin-1, in which any byte is a character: the bytes stay.
     """
     terms = _terms(source)
     if terms and all(term in python_encoding for term in terms):
         return terms
-    text = b"".join(values)
+    text = b"".join(
+        _encoded_value(source, each) or b"" for each in keywords if dictionary_VR(each) in TEXT_VRS
+    )
     if text.isascii():
         return []
     try:
@@ -160,67 +187,55 @@ def _character_set(source: Dataset, values: Iterable[bytes]) -> list[str]:
     return ["ISO_IR 192"]
 
 
-def _is_valid(keyword: str, value: bytes, encodings: list[str]) -> bool:
-    """Tell whether a value may stand in a valid report; what identifies always may."""
-    vr = dictionary_VR(keyword)
-    if keyword in IDENTIFYING or vr not in _CHARACTER_VRS:
-        return True
+def _encodings(terms: Sequence[str], otherwise: str = "ascii") -> list[str]:
+    """Return Python's codecs for a Specific Character Set; ASCII without one (PS3.5 6.1.2.1)."""
     try:
-        text = decode_bytes(value, encodings, TEXT_VR_DELIMS).rstrip(" \0")
-        return not text or _is_of_its_kind(keyword, vr, text)
+        return list(convert_encodings(list(terms))) if terms else [otherwise]
     except (LookupError, ValueError):
-        return False
-
-
-def _is_of_its_kind(keyword: str, vr: str, text: str) -> bool:
-    """Tell whether a value is of its VR, its multiplicity and its enumeration.
-
-    Raises
-    ------
-    ValueError
-        When it is not of its VR.
-    """
-    parts = [text] if vr in _PARAGRAPH_VRS else text.split("\\")
-    for part in parts:
-        validate_value(vr, part, config.RAISE)
-    if vr in _LINE_VRS and _CONTROLS.search(text):
-        return False
-    if keyword == "TimezoneOffsetFromUTC" and not _TIMEZONE.fullmatch(text):
-        return False
-    if len(parts) > 1 and dictionary_VM(keyword) == "1":
-        return False
-    return text in ENUMERATED.get(keyword, (text,))
+        return [default_encoding]
 
 
 def _put(report: Dataset, keyword: str, value: bytes) -> None:
     """Set an element from its bytes, under the VR of the dictionary (PS3.5 6.2)."""
     tag = Tag(tag_for_keyword(keyword) or 0)
     vr = dictionary_VR(tag)
-    if vr in _CHARACTER_VRS:
+    if vr in CHARACTER_VRS:
         value = value.rstrip(b"\0")  # a wrong, but frequent, padding
         value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
     report[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
 
 
-def _copy_sequences(report: Dataset, source: Dataset) -> None:
-    for keyword in TYPE_3:
-        if dictionary_VR(keyword) == "SQ" and keyword in source:
-            elem = _sequence(source, keyword)
-            if elem is not None:
-                report.add(copy.deepcopy(elem))
-
-
-def _sequence(source: Dataset, keyword: str) -> DataElement | None:
-    """Return a sequence; None when it, or an item of it, is empty, or no sequence at all."""
+def _items(source: Dataset, keyword: str, terms: Sequence[str]) -> list[Dataset]:
+    """Return copies of a sequence's items, without those that say nothing valid."""
     try:
         elem: DataElement = source[keyword]
     except Exception:  # noqa: BLE001 - pydicom parses it only now, and raises all kinds
-        return None
-    if elem.VR != "SQ" or not elem.value or not all(len(item) for item in elem.value):
-        return None
-    if keyword.endswith("CodeSequence") and not all(map(_is_code, elem.value)):
-        return None
-    return elem
+        return []
+    if elem.VR != "SQ" or not elem.value:
+        return []
+    items = [_item(each, terms) for each in elem.value]
+    is_code = keyword.endswith("CodeSequence")
+    return [item for item in items if len(item) and (_is_code(item) or not is_code)]
+
+
+def _item(source: Dataset, terms: Sequence[str]) -> Dataset:
+    """Return a copy of an item; private attributes stay behind."""
+    own = _terms(source)
+    if own and all(term in python_encoding for term in own):
+        terms = own
+    item = Dataset(parent_encoding=_encodings(terms, default_encoding))
+    if terms is own:
+        item.SpecificCharacterSet = own
+    keywords = [keyword_for_tag(tag) for tag in source.keys() if not tag.is_private]  # noqa: SIM118
+    copied = [each for each in keywords if _has_one_vr(each) and each != "SpecificCharacterSet"]
+    copy_elements(item, source, copied, terms)
+    keep_bytes(item, terms)
+    return item
+
+
+def _has_one_vr(keyword: str) -> bool:
+    """Tell whether an attribute is known, and its VR not a matter of others, as of pixel data."""
+    return bool(keyword) and " " not in dictionary_VR(keyword)
 
 
 def _is_code(item: Dataset) -> bool:

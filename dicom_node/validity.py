@@ -1,0 +1,77 @@
+"""Whether a value may stand in a valid instance: its VR, multiplicity and enumeration.
+
+References
+----------
+DICOM PS3.5 6.2 (VRs), 6.4 (multiplicity)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydicom import config
+from pydicom.charset import decode_bytes
+from pydicom.datadict import dictionary_VM, dictionary_VR
+from pydicom.valuerep import TEXT_VR_DELIMS, validate_value
+
+from dicom_node.modules import ENUMERATED, IDENTIFYING
+
+# PS3.3 C.12.1.1.8: from -1200 to +1400, and no -0000.
+_TIMEZONE: Final = re.compile(
+    r"\+(?:0[0-9]|1[0-3])[0-5][0-9]|\+1400|-(?!0000)(?:0[0-9]|1[01])[0-5][0-9]|-1200"
+)
+
+# PS3.5 6.2: VRs of one line of text; and VRs in which a backslash is an ordinary character.
+_LINE_VRS: Final = frozenset({"LO", "PN", "SH", "UC"})
+_PARAGRAPH_VRS: Final = frozenset({"LT", "ST", "UT"})
+_CONTROLS: Final = re.compile(r"[\x00-\x1a\x1c-\x1f\x7f]")
+
+# VRs of text in the Specific Character Set (PS3.5 6.1.2.2).
+TEXT_VRS: Final = _LINE_VRS | _PARAGRAPH_VRS
+# VRs whose bytes are characters in every transfer syntax (PS3.5 6.2).
+CHARACTER_VRS: Final = frozenset(
+    {"AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UT"}
+)
+
+
+def is_valid(keyword: str, value: bytes, encodings: list[str]) -> bool:
+    """Tell whether a value may stand in a valid instance; what identifies always may.
+
+    Parameters
+    ----------
+    keyword : str
+        Of the attribute.
+    value : bytes
+        As in a file.
+    encodings : list of str
+        Python's codecs of the Specific Character Set.
+    """
+    vr = dictionary_VR(keyword)
+    if keyword in IDENTIFYING or vr not in CHARACTER_VRS:
+        return True
+    try:
+        text = decode_bytes(value, encodings, TEXT_VR_DELIMS).rstrip(" \0")
+        return not text or _is_of_its_kind(keyword, vr, text)
+    except (LookupError, ValueError):
+        return False
+
+
+def _is_of_its_kind(keyword: str, vr: str, text: str) -> bool:
+    """Tell whether a value is of its VR, its multiplicity and its enumeration.
+
+    Raises
+    ------
+    ValueError
+        When it is not of its VR.
+    """
+    parts = [text] if vr in _PARAGRAPH_VRS else text.split("\\")
+    for part in parts:
+        validate_value(vr, part, config.RAISE)
+    if vr in _LINE_VRS and _CONTROLS.search(text):
+        return False
+    if keyword == "TimezoneOffsetFromUTC" and not _TIMEZONE.fullmatch(text):
+        return False
+    if len(parts) > 1 and dictionary_VM(keyword) == "1":
+        return False
+    return text in ENUMERATED.get(keyword, (text,))
