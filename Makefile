@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 IMAGES ?=
 DATA ?=
 
-.PHONY: demo test train-smoke model check format lock clean
+.PHONY: demo test train-smoke model check format conformance lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make model DATA=folder      make the shipped model again, in about two hours on two cores"
 	@echo "make check                  the checks alone"
 	@echo "make format                 format the code"
+	@echo "make conformance            write the tables of docs/conformance.md from the code"
 	@echo "make lock                   pin the dependencies again (needs uv)"
 
 $(STAMP): requirements/dev.txt pyproject.toml
@@ -43,6 +44,9 @@ train-smoke: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+conformance: $(STAMP)
+	$(BIN)/python -m worker.conformance docs/conformance.md
 
 # The two trainings that made the shipped model; stopped, it goes on where it was.
 model: $(STAMP)
