@@ -115,7 +115,7 @@ def send(
     return answers
 
 
-def deliver_report(
+def deliver(
     report: bytes,
     peer: Peer,
     calling_ae_title: str,
@@ -170,9 +170,8 @@ def deliver_report(
     return Delivered(answer.status, sop_class_uid, answer.sop_instance_uid, sent, offers_commitment)
 
 
-def deliver(report: bytes, peer: Peer, calling_ae_title: str, timeout_s: float = 30.0) -> int:
-    """Send one report; return its status. Makes way for :func:`deliver_report`."""
-    return deliver_report(report, peer, calling_ae_title, timeout_s).status
+# The name by which the tasks know it.
+deliver_report = deliver
 
 
 def _store_report(assoc: Any, peer: Peer, report: bytes, folder: Path) -> tuple[str, Sent]:

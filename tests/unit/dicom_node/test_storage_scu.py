@@ -13,7 +13,7 @@ from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.fallback import as_sop_class
 from dicom_node.peer import Peer
-from dicom_node.storage_scu import Sent, deliver_report, echo, send
+from dicom_node.storage_scu import Sent, deliver, echo, send
 from tests.datasets import ROOT, image, part10
 from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
 
@@ -121,7 +121,7 @@ def test_more_presentation_contexts_than_an_association_has_take_a_second_one(pa
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007])
 def test_a_report_is_delivered_with_success_or_a_warning(pacs, status):
     peer = pacs(REPORTS, answer=status)
-    delivered = deliver_report(REPORT, peer.peer, "CXR", 20)
+    delivered = deliver(REPORT, peer.peer, "CXR", 20)
     assert (delivered.status, delivered.sop_class_uid) == (status, SR_3D)
     assert delivered.sop_instance_uid == image().SOPInstanceUID
     assert dataset_of(peer.files[0]) == dataset_of(REPORT)
@@ -138,7 +138,7 @@ def test_a_report_is_delivered_with_success_or_a_warning(pacs, status):
 )
 def test_a_report_goes_as_the_richest_class_that_the_peer_accepts(pacs, accepts, richest):
     peer = pacs(accepts)
-    delivered = deliver_report(REPORT, peer.peer, "CXR", 20)
+    delivered = deliver(REPORT, peer.peer, "CXR", 20)
     expected = dcmread(BytesIO(as_sop_class(REPORT, richest)))
     assert delivered.sop_class_uid == richest
     assert delivered.sop_instance_uid == expected.SOPInstanceUID
@@ -148,7 +148,7 @@ def test_a_report_goes_as_the_richest_class_that_the_peer_accepts(pacs, accepts,
 @pytest.mark.parametrize("status", [0x0122, 0x0118])
 def test_a_class_that_is_accepted_and_then_not_supported_gives_way_to_the_next(pacs, status):
     peer = pacs(REPORTS, answer=lambda _: 0x0000 if peer.classes[-1] == ENHANCED_SR else status)
-    assert deliver_report(REPORT, peer.peer, "CXR", 20).sop_class_uid == ENHANCED_SR
+    assert deliver(REPORT, peer.peer, "CXR", 20).sop_class_uid == ENHANCED_SR
     assert peer.classes == list(REPORT_SOP_CLASSES)
     assert peer.associations == 1
 
@@ -157,7 +157,7 @@ def test_a_class_that_is_accepted_and_then_not_supported_gives_way_to_the_next(p
 def test_a_report_that_is_refused_for_good_says_so(pacs, status):
     peer = pacs(REPORTS, answer=status)
     with pytest.raises(ReportRefused) as error:
-        deliver_report(REPORT, peer.peer, "CXR", 20)
+        deliver(REPORT, peer.peer, "CXR", 20)
     assert (error.value.status, error.value.peer) == (status, str(peer.peer))
     assert len(peer.files) == 1
     assert peer.released.wait(20), "a refusal is an answer: the association is released"
@@ -166,7 +166,7 @@ def test_a_report_that_is_refused_for_good_says_so(pacs, status):
 def test_a_report_of_which_no_class_is_supported_is_refused(pacs):
     peer = pacs(REPORTS, answer=0x0122)
     with pytest.raises(ReportRefused) as error:
-        deliver_report(REPORT, peer.peer, "CXR", 20)
+        deliver(REPORT, peer.peer, "CXR", 20)
     assert error.value.status == 0x0122
     assert len(peer.files) == 3
 
@@ -176,21 +176,21 @@ def test_a_peer_that_accepts_no_class_of_a_report_is_told_which(pacs):
         with pytest.raises(
             ReportRefused, match=f"accepts neither .* allow one of {SR_3D}"
         ) as error:
-            deliver_report(REPORT, pacs([*accepts, (PUSH_MODEL, EXPLICIT)]).peer, "CXR", 20)
+            deliver(REPORT, pacs([*accepts, (PUSH_MODEL, EXPLICIT)]).peer, "CXR", 20)
         assert error.value.status == 0x0122
 
 
 @pytest.mark.parametrize("status", [0xA700, 0x0213, 0xFF42])
 def test_a_report_that_may_be_taken_later_is_tried_again(pacs, status):
     with pytest.raises(PeerError) as error:
-        deliver_report(REPORT, pacs(REPORTS, answer=status).peer, "CXR", 20)
+        deliver(REPORT, pacs(REPORTS, answer=status).peer, "CXR", 20)
     assert error.value.status == status
 
 
 def test_it_is_told_whether_the_peer_offers_storage_commitment(pacs):
     without, offering = pacs(REPORTS), pacs([*REPORTS, (PUSH_MODEL, IMPLICIT)])
-    assert not deliver_report(REPORT, without.peer, "CXR", 20).offers_commitment
-    assert deliver_report(REPORT, offering.peer, "CXR", 20).offers_commitment
+    assert not deliver(REPORT, without.peer, "CXR", 20).offers_commitment
+    assert deliver(REPORT, offering.peer, "CXR", 20).offers_commitment
 
 
 def companions():
@@ -203,7 +203,7 @@ def companions():
 
 def test_companions_follow_the_report_in_the_same_association(pacs):
     peer = pacs([*REPORTS, (CAPTURE, EXPLICIT), (KEY_OBJECT, IMPLICIT)])
-    delivered = deliver_report(REPORT, peer.peer, "CXR", 20, companions=companions())
+    delivered = deliver(REPORT, peer.peer, "CXR", 20, companions=companions())
     assert peer.classes == [SR_3D, CAPTURE, KEY_OBJECT]
     assert peer.associations == 1
     assert delivered.companions == tuple(
@@ -217,7 +217,7 @@ def test_a_companion_that_is_refused_for_good_does_not_fail_the_report(pacs):
         answer=lambda _: 0xA900 if peer.classes[-1] == KEY_OBJECT else 0x0000,
     )
     broken = [*companions(), b"not DICOM"]
-    delivered = deliver_report(REPORT, peer.peer, "CXR", 20, companions=broken)
+    delivered = deliver(REPORT, peer.peer, "CXR", 20, companions=broken)
     assert delivered.status == 0x0000
     assert [sent.status for sent in delivered.companions] == [0x0122, 0xA900, 0xC000]
 
@@ -228,14 +228,14 @@ def test_a_companion_that_may_be_taken_later_sends_all_again(pacs):
         answer=lambda _: 0xA700 if peer.classes[-1] == CAPTURE else 0x0000,
     )
     with pytest.raises(PeerError, match="companion of the report: out of resources") as error:
-        deliver_report(REPORT, peer.peer, "CXR", 20, companions=companions())
+        deliver(REPORT, peer.peer, "CXR", 20, companions=companions())
     assert error.value.status == 0xA700
 
 
 def test_no_companion_is_sent_after_a_report_that_is_not_taken(pacs):
     peer = pacs([*REPORTS, (CAPTURE, EXPLICIT)], answer=0xA700)
     with pytest.raises(PeerError, match="did not take the report"):
-        deliver_report(REPORT, peer.peer, "CXR", 20, companions=companions())
+        deliver(REPORT, peer.peer, "CXR", 20, companions=companions())
     assert peer.classes == [SR_3D]
 
 
@@ -248,7 +248,7 @@ def test_a_peer_that_aborts_while_we_send_is_a_peer_error(pacs):
         return 0x0000
 
     with pytest.raises(PeerError, match="did not answer"):
-        deliver_report(REPORT, pacs(REPORTS, answer=abort).peer, "CXR", 20)
+        deliver(REPORT, pacs(REPORTS, answer=abort).peer, "CXR", 20)
 
 
 def test_a_peer_that_does_not_answer_in_time_is_a_peer_error(pacs):
@@ -256,7 +256,7 @@ def test_a_peer_that_does_not_answer_in_time_is_a_peer_error(pacs):
     peer = pacs(REPORTS, answer=lambda _: 0x0000 if given_up.wait(60) else 0xA700)
     began = time.monotonic()
     with pytest.raises(PeerError, match="did not answer"):
-        deliver_report(REPORT, peer.peer, "CXR", 0.5)
+        deliver(REPORT, peer.peer, "CXR", 0.5)
     assert time.monotonic() - began < 30
     given_up.set()
 

@@ -11,7 +11,7 @@ import pytest
 from dicom_node.commitment import PUSH_MODEL, Reference, request_commitment
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PeerError
-from dicom_node.storage_scu import accepts, deliver_report, echo, send
+from dicom_node.storage_scu import accepts, deliver, echo, send
 from dicom_node.tls import CIPHER_SUITES, client_context, server_context
 from tests.certificates import Authority
 from tests.datasets import ROOT, image, part10
@@ -203,7 +203,7 @@ def test_all_that_we_send_goes_over_tls(pacs, node, pacs_files):
     echo(peer.peer, "CXR", 20, tls=tls)
     assert accepts(peer.peer, "CXR", SR_3D, 20, tls=tls)
     assert [a.status for a in send([image()], peer.peer, "CXR", timeout_s=20, tls=tls)] == [0]
-    assert deliver_report(report, peer.peer, "CXR", 20, tls=tls).offers_commitment
+    assert deliver(report, peer.peer, "CXR", 20, tls=tls).offers_commitment
     with pytest.raises(PeerError, match="processing failure"):  # the library's own answer
         request_commitment([Reference(SR_3D, f"{ROOT}.1")], peer.peer, "CXR", ROOT, tls=tls)
     assert peer.associations == 5
