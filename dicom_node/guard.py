@@ -107,6 +107,7 @@ class Guard:
         self._in_header = True
         self._message_size = 0
         self.has_told = False
+        self._heard_at = time.monotonic()
         self._transport.recv = self._receive
         self._decode = self._dul._decode_pdu
         self._dul._decode_pdu = self._decode_or_tell
@@ -135,6 +136,11 @@ class Guard:
         self._deadline = time.monotonic() + self._limits.opening_s
         return True
 
+    @property
+    def silent_s(self) -> float:
+        """For how long the peer has said nothing."""
+        return time.monotonic() - self._heard_at
+
     def close(self) -> None:
         """Close a connection that the library has not taken over."""
         with suppress(OSError):
@@ -162,6 +168,7 @@ class Guard:
         except OSError:  # the peer hung up: the association's end tells
             return bytearray()
         self._in_header = not self._in_header
+        self._heard_at = time.monotonic()
         return data
 
     def _start_pdu(self) -> None:
@@ -207,7 +214,7 @@ class Guard:
         while at + _PDV.size <= len(data):
             length, _, control = _PDV.unpack_from(data, at)
             at += 4 + length
-            self._message_size += length
+            self._message_size += min(length, len(data))
             if self._message_size > MESSAGE_LIMIT:
                 raise _Refused("it sends a data set beyond all measure", _ABORT + _INVALID)
             if control & _LAST_FRAGMENT:

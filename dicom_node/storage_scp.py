@@ -228,7 +228,8 @@ def _tell_loss(assoc: Any, guard: Guard) -> None:
     if assoc.requestor.primitive is None or assoc.is_rejected or assoc.is_released:
         return
     if not guard.has_told:
-        how = "was silent for too long" if assoc.dul.idle_timer_expired() else "was aborted"
+        silent = guard.silent_s >= (assoc.network_timeout or float("inf"))
+        how = "was silent for too long" if silent else "was aborted"
         log.warning("association %s: %s", how, _who(assoc))
 
 

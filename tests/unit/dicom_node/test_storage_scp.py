@@ -4,84 +4,10 @@ import threading
 import time
 
 import pytest
-from pynetdicom import AE
 
-from dicom_node.archive import Archive
 from dicom_node.errors import ConfigurationError
-from dicom_node.storage_scp import NodeConfig, Outcome, Services, start_node
 from tests.datasets import ROOT, image, part10
-
-SYNTAX = "1.2.840.10008.1.2.1"
-
-
-class Node:
-    """A running node, what it recorded, and which associations it saw closing."""
-
-    def __init__(self, root, record=None, services=None, **config):
-        self.received, self.closed = [], []
-        self.on_closed = self.closed.append
-        self.archive = Archive(root / "archive")
-        self.record = record or self._record
-        config = {"ae_title": "NODE", "bind": "127.0.0.1", "port": 0} | config
-        self.running = start_node(
-            NodeConfig(**config),
-            self.archive,
-            Services(
-                record=lambda r: self.record(r),
-                on_association_closed=lambda i: self.on_closed(i),
-                **(services or {}),
-            ),
-        )
-
-    def _record(self, received):
-        known = {r.sop_instance_uid: r.sha256 for r in self.received}
-        self.received.append(received)
-        if received.sop_instance_uid not in known:
-            return Outcome.STORED
-        same = known[received.sop_instance_uid] == received.sha256
-        return Outcome.DUPLICATE if same else Outcome.CONFLICT
-
-    def associate(self, calling="MODALITY", called="NODE", sop_classes=None):
-        ae = AE(calling)
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
-        for uid in sop_classes or [image().SOPClassUID, "1.2.840.10008.1.1"]:
-            ae.add_requested_context(uid, SYNTAX)
-        return ae.associate("127.0.0.1", self.running.port, ae_title=called)
-
-    def store(self, *instances):
-        assoc = self.associate()
-        statuses = [assoc.send_c_store(ds).Status for ds in instances]
-        assoc.release()
-        return statuses
-
-
-@pytest.fixture
-def start(tmp_path):
-    nodes = []
-
-    def start(**config):
-        nodes.append(Node(tmp_path, **config))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        # Takes half a second, which nobody needs to wait for.
-        threading.Thread(target=node.running.shutdown, args=(0,), daemon=True).start()
-
-
-def accepts(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def wait_until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.01)
+from tests.nodes import Node, accepts, wait_until
 
 
 def test_a_stored_instance_is_on_disk_byte_for_byte(start):
