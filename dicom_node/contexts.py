@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -30,6 +29,8 @@ from pydicom.uid import (
     RLELossless,
     SecondaryCaptureImageStorage,
 )
+
+from dicom_node.decoders import DecoderState, decoder_state
 
 VERIFICATION = "1.2.840.10008.1.1"  # PS3.4 A.4
 
@@ -60,7 +61,7 @@ UNCOMPRESSED_TRANSFER_SYNTAXES: tuple[str, ...] = (
     str(ExplicitVRBigEndian),
 )
 
-# PS3.5 A.4: taken only where a decoder is installed. Lossless before lossy.
+# PS3.5 A.4: taken only where a decoder works. Lossless before lossy.
 COMPRESSED_TRANSFER_SYNTAXES: tuple[str, ...] = (
     str(RLELossless),
     str(JPEGLosslessSV1),
@@ -77,19 +78,13 @@ COMPRESSED_TRANSFER_SYNTAXES: tuple[str, ...] = (
 )
 
 
-def _is_decodable(uid: str) -> bool:
-    try:
-        return get_decoder(uid).is_available
-    except NotImplementedError:
-        return False
-
-
 @lru_cache(maxsize=1)
 def decodable_transfer_syntaxes() -> tuple[str, ...]:
     """Return the transfer syntaxes that this installation can turn into pixels, best first.
 
-    An uncompressed one needs NumPy only, which a slim node does without: there it is the worker
-    that decodes.
+    Of the compressed ones, those whose sample was decoded here and now, and rightly; this takes
+    hundredths of a second, once. The others need no decoder.
     """
-    compressed = tuple(uid for uid in COMPRESSED_TRANSFER_SYNTAXES if _is_decodable(uid))
+    works = DecoderState.WORKS
+    compressed = tuple(uid for uid in COMPRESSED_TRANSFER_SYNTAXES if decoder_state(uid) is works)
     return UNCOMPRESSED_TRANSFER_SYNTAXES + compressed

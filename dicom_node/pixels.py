@@ -18,13 +18,13 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.multival import MultiValue
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import RLELossless
 
 import dicom_node.privacy  # noqa: F401
-from dicom_node.codestream import claimed_size
+from dicom_node.codestream import read_claim
 from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
+from dicom_node.decoders import stored_values
 from dicom_node.errors import InstanceError, InvalidInstance, UnsupportedInstance
 
 Floats = npt.NDArray[np.float32]
@@ -76,6 +76,8 @@ def to_pixels(ds: Dataset) -> Floats:
         syntax = _checked_syntax(ds, uid)
         if syntax not in _VERBATIM:
             _check_code_stream(ds)
+        elif syntax in UNCOMPRESSED_TRANSFER_SYNTAXES:
+            _check_length(ds)
         stored, photometric = _decode(ds, syntax)
         if photometric in _MONOCHROME:
             return _grey(stored, ds)
@@ -128,27 +130,31 @@ def _number(ds: Dataset, keyword: str, default: float) -> float:
 
 
 def _decode(ds: Dataset, syntax: str) -> tuple[npt.NDArray[Any], str]:
-    """Return the stored values, and the photometric interpretation they are in now.
-
-    A JPEG decoder may have converted YBR to RGB; its answer counts, not the dataset.
-    """
+    """Return the stored values, and the photometric interpretation they are in now."""
     verbatim = syntax in _VERBATIM
-    array, properties = get_decoder(syntax).as_array(
-        ds,
-        index=0,
-        raw=True,
-        correct_unused_bits=not verbatim,  # type: ignore[arg-type]
-    )
-    if verbatim:
-        array = _without_unused_bits(array, ds)
-    return array, str(properties["photometric_interpretation"])
+    array, photometric = stored_values(ds, syntax, correct_unused_bits=not verbatim)
+    return _without_unused_bits(array, ds) if verbatim else array, photometric
 
 
 def _check_code_stream(ds: Dataset) -> None:
-    """Refuse a code stream that claims another size than the dataset, or none, undecoded."""
-    size = claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1))
-    if size != (ds.Rows, ds.Columns):
+    """Refuse, undecoded, a code stream that is not the image that the dataset describes."""
+    claim = read_claim(get_frame(ds.PixelData, 0, number_of_frames=1))
+    if claim is None or claim[:3] != (ds.Rows, ds.Columns, ds.SamplesPerPixel):
         raise ValueError("the code stream and the dataset differ in size")
+    if claim.bits > ds.BitsAllocated:
+        raise ValueError("the code stream's values do not fit into the bits allocated")
+    if not claim.is_complete:
+        raise ValueError("the code stream was cut off")
+
+
+def _check_length(ds: Dataset) -> None:
+    """Refuse uncompressed pixel data that could be two such images: some attribute is wrong.
+
+    With Bits Allocated halved, say, bytes would be taken for pixels.
+    """
+    samples = ds.Rows * ds.Columns * ds.SamplesPerPixel
+    if len(ds.PixelData) >= 2 * -(-samples * ds.BitsAllocated // 8) > 2:
+        raise ValueError("the pixel data is longer than its description")
 
 
 def _without_unused_bits(array: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
@@ -304,12 +310,20 @@ _VOI_FUNCTIONS: dict[str, Callable[[Floats, np.float32, np.float32], Floats]] = 
 def _looked_up(values: npt.NDArray[Any], item: Dataset) -> tuple[Floats, int]:
     """Return the entry of an item's LUT for each value, and the bits of an entry (C.11.1.1)."""
     length, first, bits = (int(v) for v in item.LUTDescriptor)
-    length = length or _TABLE_SIZE
-    if first > 32767 and values.size and values.min() < 0:
-        first -= 65536
-    entries = _lut_entries(item, length)
+    entries = _lut_entries(item, length % _TABLE_SIZE or _TABLE_SIZE)
+    first = _first_mapped(first, entries.size, values)
     index = np.clip(np.rint(values).astype(np.int64) - first, 0, entries.size - 1)
-    return entries[index], min(max(bits, 1), 16)
+    return entries[index], max(min(max(bits, 1), 16), int(entries.max()).bit_length())
+
+
+def _first_mapped(first: int, length: int, values: npt.NDArray[Any]) -> int:
+    """Return the first value that a LUT maps, which may be US where SS was meant, or SS for US.
+
+    When no value is in the LUT as it is read, the other reading counts.
+    """
+    other = first - _TABLE_SIZE if first > 32767 else first + _TABLE_SIZE if first < 0 else first
+    low, high = (values.min(), values.max()) if values.size else (first, first)
+    return first if first <= high and low < first + length else other
 
 
 def _lut_entries(item: Dataset, length: int) -> Floats:

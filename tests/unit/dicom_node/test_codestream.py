@@ -7,7 +7,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, get_frame
 
-from dicom_node.codestream import claimed_size
+from dicom_node.codestream import Claim, read_claim
 from dicom_node.errors import InvalidInstance
 from dicom_node.pixels import to_pixels
 from tests.datasets import image, pydicom_data
@@ -25,30 +25,34 @@ def jpeg(rows, columns, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_real_code_streams_claim_what_their_datasets_say(name):
     ds = dcmread(pydicom_data() / f"{name}.dcm")
-    assert claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1)) == (ds.Rows, ds.Columns)
+    claim = read_claim(get_frame(ds.PixelData, 0, number_of_frames=1))
+    assert claim[:3] == (ds.Rows, ds.Columns, ds.SamplesPerPixel)
+    assert ds.BitsStored <= claim.bits <= ds.BitsAllocated
+    assert claim.is_complete
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"\xff\xc0" * 9}])
 def test_the_size_of_a_jpeg_is_found_behind_other_segments(options):
-    assert claimed_size(jpeg(30, 20, **options)) == (30, 20)
+    assert read_claim(jpeg(30, 20, **options)) == Claim(30, 20, 1, 8, True)
 
 
 def test_the_size_of_jpeg_ls_is_found():
     ds = image(np.arange(600, dtype=np.uint16).reshape(30, 20))
     ds.compress("1.2.840.10008.1.2.4.80", generate_instance_uid=False)
-    assert claimed_size(get_frame(ds.PixelData, 0, number_of_frames=1)) == (30, 20)
+    claim = read_claim(get_frame(ds.PixelData, 0, number_of_frames=1))
+    assert claim == Claim(30, 20, 1, 16, True)
 
 
 @pytest.mark.parametrize(
     "frame", [b"", b"rubbish", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\x4f\xff\x51\0"]
 )
 def test_what_tells_no_size_is_none(frame):
-    assert claimed_size(frame) is None
-    assert claimed_size(jpeg(3, 2)[:20]) is None
+    assert read_claim(frame) is None
+    assert read_claim(jpeg(3, 2)[:20]) is None
 
 
 def test_the_size_inside_a_jp2_file_is_found():
-    assert claimed_size(b"\0\0\0\x0cjP  \r\n\x87\n" + HTJ2K_RAMP) == (8, 8)
+    assert read_claim(b"\0\0\0\x0cjP  \r\n\x87\n" + HTJ2K_RAMP) == Claim(8, 8, 1, 16, True)
 
 
 def test_a_jpeg_that_tells_no_size_is_not_given_to_a_decoder_that_would_never_return(monkeypatch):
