@@ -174,7 +174,8 @@ class _Result:
             commitment = read_commitment(event.event_information, event.event_type)
         except Exception as error:  # noqa: BLE001 - pydicom's errors on broken values are many
             log.warning("%s reports a commitment that is not readable: %s", self._peer, error)
-            return Status.INVALID_ARGUMENT, None
+            known = event.event_type in (ALL_COMMITTED, FAILURES_EXIST)
+            return Status.INVALID_ARGUMENT if known else Status.NO_SUCH_EVENT_TYPE, None
         if commitment.transaction_uid != self._transaction_uid:
             log.warning("%s reports a commitment that is not what we asked for", self._peer)
             return Status.PROCESSING_FAILURE, None

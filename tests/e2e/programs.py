@@ -112,9 +112,19 @@ def living_in(home: Path) -> list[str]:
 
 
 class Orthanc:
-    """An Orthanc of the test's own, asked by its REST interface."""
+    """An Orthanc of the test's own, asked by its REST interface.
 
-    def __init__(self, folder: Path, node_port: int) -> None:
+    Parameters
+    ----------
+    folder
+        Where its files go; made.
+    node_port
+        Where it finds cxr-worker.
+    **settings
+        Further settings of Orthanc.
+    """
+
+    def __init__(self, folder: Path, node_port: int, **settings: Any) -> None:
         self.folder = folder
         self.port, self.http_port = free_port(), free_port()
         folder.mkdir()
@@ -133,6 +143,7 @@ class Orthanc:
                     "DicomModalities": {"cxr-worker": ["CXRWORKER", "127.0.0.1", node_port]},
                     "Plugins": [],
                 }
+                | settings
             )
         )
 

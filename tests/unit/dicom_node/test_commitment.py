@@ -245,7 +245,7 @@ def test_what_is_not_our_result_is_refused_and_waited_past(committing, caplog):
     pacs = committing(then=then)
     with caplog.at_level(logging.WARNING, "dicom_node"):
         assert ask(pacs.peer) == ALL
-    assert pacs.responses(6) == [0x0115, 0x0115, 0x0115, 0x0115, 0x0110, 0x0000]
+    assert pacs.responses(6) == [0x0115, 0x0115, 0x0113, 0x0115, 0x0110, 0x0000]
     ours = [r.getMessage() for r in caplog.records if r.name.startswith("dicom_node")]
     assert len(ours) == 5
     assert all(str(pacs.peer) in words for words in ours)
