@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 
+from dicom_node.commitment import Commitment, Reference
+from dicom_node.outgoing import Sent
 from dicom_node.storage_scp import Received
+from dicom_node.storage_scu import Delivered
 from model.predict import ModelInfo, Prediction
-from worker.steps import Bell
+from worker.desk import Bell
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"  # PS3.4 B.5
@@ -136,21 +141,95 @@ class FakeClassifier:
         return [self.answer(image) for image in batch]
 
 
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"  # PS3.4 B.5
+
+
+def delivered(status: int = 0, uid: str = "", **changes: Any) -> Delivered:
+    """How a destination takes a report."""
+    return replace(Delivered(status, COMPREHENSIVE_3D_SR, uid or new_uid()), **changes)
+
+
 class FakeSend:
-    """Stands for a destination: keeps what it is sent, or answers with the next of `answers`."""
+    """Stands for a destination: keeps what it is sent, or answers with the next of `answers`.
+
+    Companions are taken, save those whose turn in `refused` (0 is the first) it is.
+    """
 
     def __init__(self, answers: Iterable[int | Exception] = ()) -> None:
         self.answers = list(answers)
         self.sent: list[tuple[bytes, str, str, float]] = []
+        self.companions: list[list[bytes]] = []
+        self.tls: list[Any] = []
+        self.refused: set[int] = set()
+        self.offers_commitment = False
         self.during: Callable[[], None] = lambda: None
 
-    def __call__(self, data: bytes, peer: Any, calling_ae_title: str, timeout_s: float) -> int:
-        self.sent.append((data, str(peer), calling_ae_title, timeout_s))
+    def __call__(
+        self,
+        report: bytes,
+        peer: Any,
+        calling_ae_title: str,
+        timeout_s: float,
+        *,
+        companions: Sequence[bytes],
+        tls: Any,
+    ) -> Delivered:
+        self.sent.append((report, str(peer), calling_ae_title, timeout_s))
+        self.companions.append(list(companions))
+        self.tls.append(tls)
         self.during()
         answer = self.answers.pop(0) if self.answers else 0x0000
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        meta = dcmread(BytesIO(report), specific_tags=[]).file_meta
+        took = tuple(
+            Sent(f"1.2.{i}", 0xA900 if i in self.refused else 0x0000)
+            for i in range(len(companions))
+        )
+        return Delivered(
+            answer, str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID),
+            took, self.offers_commitment,
+        )  # fmt: skip
+
+
+class FakeAsk:
+    """Stands for a destination that is asked to commit itself to what it has.
+
+    It answers with the next of `answers`: an exception, None (later), or a status for all that it
+    is asked about. When there are none left, it commits itself to all.
+    """
+
+    def __init__(self, answers: Iterable[int | Exception | None] = ()) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, list[str]]] = []
+        self.tls: list[Any] = []
+        self.during: Callable[[], None] = lambda: None
+
+    def __call__(
+        self,
+        references: Sequence[Reference],
+        peer: Any,
+        calling_ae_title: str,
+        transaction_uid: str,
+        *,
+        timeout_s: float,
+        tls: Any,
+    ) -> Commitment | None:
+        uids = [reference.sop_instance_uid for reference in references]
+        self.asked.append((transaction_uid, uids))
+        self.tls.append(tls)
+        self.during()
+        answer = self.answers.pop(0) if self.answers else 0x0000
+        if isinstance(answer, Exception):
+            raise answer
+        return None if answer is None else answered(transaction_uid, uids, answer)
+
+
+def answered(transaction_uid: str, uids: Iterable[str], reason: int = 0) -> Commitment:
+    """What a destination says: it keeps all, or it keeps none for a reason."""
+    if reason:
+        return Commitment(transaction_uid, (), tuple((uid, reason) for uid in uids))
+    return Commitment(transaction_uid, tuple(uids))
 
 
 def store_event(data: bytes, meta: Any, association_id: str = "association-1") -> Any:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.storage_scp import Outcome
-from tests.fakes import Clock, new_uid, received
+from tests.fakes import Clock, delivered, new_uid, received
 from worker import ledger
 from worker.ledger import Claim, NewFinding, NewReport
 from worker.states import JobKind
@@ -99,11 +99,16 @@ class Desk:
         self.do(ledger.save_report, claim, new, destinations or (PACS,), self.clock())
         return new
 
-    def deliver(self, destination: str = PACS, status: int = 0) -> Claim:
+    def deliver(self, destination: str = PACS, status: int = 0, *, commit: bool = False) -> Claim:
         """Deliver the one report that is due at a destination."""
         (claim,) = self.claim(JobKind.DELIVER, destination=destination)
-        self.do(ledger.save_delivered, claim, status, "success", self.clock())
+        self.save_delivered(claim, status, commit=commit)
         return claim
+
+    def save_delivered(self, claim: Claim, status: int = 0, *, commit: bool = False) -> None:
+        _, report = self.do(ledger.delivery_of, claim)
+        taken = delivered(status, report.sop_instance_uid)
+        self.do(ledger.save_delivered, claim, taken, "success", self.clock(), commit=commit)
 
     def ready(self, instances: int = 1) -> str:
         """Receive and classify a study, up to its report being due; give its UID."""

@@ -15,10 +15,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.archive import Archive
+from dicom_node.commitment import Commitment
 from dicom_node.storage_scp import Outcome
 from tests import datasets
-from tests.fakes import Bells, Clock, FakeClassifier, FakeSend, new_uid, received
-from worker import ledger, node, results, steps
+from tests.fakes import Bells, Clock, FakeAsk, FakeClassifier, FakeSend, new_uid, received
+from worker import delivering, ledger, node, results, steps
+from worker.desk import Desk
 from worker.settings import Settings
 from worker.tables import Delivery, FindingRow, Instance, Job, Report, Study
 
@@ -42,7 +44,8 @@ class Ward:
         self.classifier = FakeClassifier()
         self.explain: steps.Explain | None = None
         self.send = FakeSend()
-        self.desk = steps.Desk(sessions, self.archive, self.settings, self.clock)
+        self.ask = FakeAsk()
+        self.desk = Desk(sessions, self.archive, self.settings, self.clock)
         self._record = node.recorder(sessions, self.settings.quiet_s, self.bells)
 
     # --- reception ---------------------------------------------------------------------------
@@ -78,14 +81,24 @@ class Ward:
         return steps.report(self.desk, self.bells)
 
     def deliver(self, destination: str = PACS) -> int:
-        return steps.deliver(self.desk, destination, self.send, self.bells)
+        return delivering.deliver(self.desk, destination, self.send, self.bells)
+
+    def commit(self, destination: str = PACS) -> int:
+        return delivering.commit(self.desk, destination, self.ask, self.bells)
+
+    def answer(self, commitment: Commitment) -> bool:
+        """Have a destination answer to the node."""
+        with self.sessions() as session, session.begin():
+            return ledger.save_commitment(session, commitment, self.clock())
 
     def work(self, seconds: float = 0) -> None:
         """Do all that is due, and what becomes due in the next `seconds`."""
         end = self.clock() + timedelta(seconds=seconds)
         for _ in range(200):
-            due = (self.classify, self.report, self.deliver, lambda: self.deliver(VIEWER))
-            if sum(step() for step in due):
+            here = (self.classify, self.report)
+            there = (self.deliver, self.commit)
+            done = sum(step() for step in here)
+            if done + sum(step(each) for step in there for each in (PACS, VIEWER)):
                 continue
             if self.clock() >= end:
                 return

@@ -298,8 +298,8 @@ def requeue(
 ) -> None:
     """Try what was given up again; a study with nothing given up is done anew."""
     from worker import composition, ledger, tasks
+    from worker.desk import Bell
     from worker.states import JobKind
-    from worker.steps import Bell
 
     _start()
     desk = composition.desk()

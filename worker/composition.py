@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.archive import Archive
+from dicom_node.decoder_child import Decoder
 from worker.answering import Answering
 from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
+from worker.desk import Desk
 from worker.settings import Settings
 from worker.states import CompanionKind
-from worker.steps import Desk, Explain
+from worker.steps import Explain
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -54,8 +56,11 @@ def archive() -> Archive:
 def desk() -> Desk:
     """Gather what the steps work with, over a database whose schema is the one they know."""
     require_schema(engine())
+    ours = settings()
     # Reports may use the reserve: it is kept for them when the node takes no more images.
-    return Desk(build_sessions(engine()), Archive(settings().archive_root), settings())
+    reserveless = Archive(ours.archive_root)
+    decoder = Decoder(ours.decode_limit_s)
+    return Desk(build_sessions(engine()), reserveless, ours, decoder=decoder)
 
 
 def reading_sessions() -> sessionmaker[Session]:

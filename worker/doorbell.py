@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
-from worker.steps import Bell
+from worker.desk import Bell
 
 log = logging.getLogger(__name__)
 

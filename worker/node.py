@@ -17,9 +17,9 @@ from dicom_node.storage_scp import (
 )
 from worker import ledger
 from worker.database import SessionFactory
+from worker.desk import Bell
 from worker.settings import Settings
 from worker.states import JobKind
-from worker.steps import Bell
 
 Ring = Callable[[Bell, datetime | None], None]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from worker import ledger
+from worker.desk import Bell, Desk
 from worker.states import JobKind
-from worker.steps import Bell, Desk
 
 log = logging.getLogger(__name__)
 

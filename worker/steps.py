@@ -1,34 +1,28 @@
-"""The three steps a worker takes. Plain functions; what they work with is passed in."""
+"""The first steps of a worker: to classify and to report. What they work with is passed in."""
 
 from __future__ import annotations
 
 import logging
-import random
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.exc import DBAPIError
-
-from dicom_node.archive import Archive
-from dicom_node.errors import InstanceError, InvalidInstance, PeerError, ReportRefused
-from dicom_node.peer import Peer
-from dicom_node.status import describe
+from dicom_node.errors import InstanceError, InvalidInstance
 from worker import ledger
 from worker.companions import write_companions
-from worker.database import SessionFactory
+from worker.desk import Bell, Desk, held
 from worker.ledger import Claim, LeaseLost, NewFinding
-from worker.reporting import ArchiveAway, read_instance, write_report
-from worker.settings import Settings
+from worker.reporting import ArchiveAway, read_bytes, write_report
 from worker.states import Finding, JobKind
 from worker.tables import Instance
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydicom import Dataset
 
+    from dicom_node.decoder_child import Decoder
     from model.fitness import Population
     from model.predict import ModelInfo, Prediction
 
@@ -69,64 +63,6 @@ class Classifier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What every step works with."""
-
-    sessions: SessionFactory
-    archive: Archive
-    settings: Settings
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-
-    @property
-    def lease(self) -> timedelta:
-        """How long claimed work is hidden from other workers."""
-        return timedelta(seconds=self.settings.lease_s)
-
-    @property
-    def silence(self) -> timedelta:
-        """How long an open association may be silent before it counts as gone."""
-        return timedelta(seconds=self.settings.network_timeout_s)
-
-    def back_off(self, attempts: int, first_s: float, most_s: float) -> datetime:
-        """Give the time of the next try: doubling, capped, with jitter of up to a quarter."""
-        wait = min(most_s, first_s * 2 ** min(attempts - 1, 30))
-        return self.clock() + timedelta(seconds=wait * random.uniform(0.75, 1))  # noqa: S311
-
-
-@contextmanager
-def _held(desk: Desk, claims: Sequence[Claim]) -> Iterator[None]:
-    """Keep claimed work claimed while it is worked on: the lease ends soon after the process does.
-
-    A step that hangs is ended by the worker's time limit, and its lease with it.
-    """
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(desk.settings.lease_s / 4):
-            try:
-                with desk.sessions() as session, session.begin():
-                    ledger.extend(session, claims, desk.clock() + desk.lease)
-            except DBAPIError as error:
-                log.warning("a lease was not extended: %s", type(error.orig).__name__)
-
-    thread = threading.Thread(target=beat, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-@dataclass(frozen=True, slots=True)
-class Bell:
-    """A message that work may be due; the ledger knows what work."""
-
-    kind: JobKind
-    destination: str = ""
-
-
 # --- classify --------------------------------------------------------------------------------
 
 
@@ -162,7 +98,7 @@ def classify(
     if not claims:
         return 0
     announce(Bell(JobKind.CLASSIFY))
-    with _held(desk, claims):
+    with held(desk, claims):
         with desk.sessions() as session:
             instances = ledger.claimed_instances(session, claims)
         answers = _answers(desk, classifier, explain, claims, instances)
@@ -209,14 +145,27 @@ def _prepare(
     desk: Desk, classifier: Classifier, instance: Instance
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read an instance and make the network's input of it; with the flags of its header."""
-    from dicom_node.pixels import to_pixels
+    from pydicom import dcmread
+
     from model.fitness import HeaderFacts, check_header
 
-    ds = read_instance(desk.archive, instance.path)
+    data = read_bytes(desk.archive, instance.path)
+    ds = dcmread(BytesIO(data))
     verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
     if verdict.reason is not None:
         raise InvalidInstance(verdict.reason, "refused by its header", instance.sop_instance_uid)
-    return classifier.prepare(to_pixels(ds)), verdict.flags
+    pixels = _pixels(desk.decoder, ds, data, instance.sop_instance_uid)
+    return classifier.prepare(pixels), verdict.flags
+
+
+def _pixels(decoder: Decoder, ds: Dataset, data: bytes, sop_instance_uid: str) -> np.ndarray:
+    """Return the pixels of an instance; what is compressed is decoded where it harms nobody."""
+    from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES
+    from dicom_node.pixels import to_pixels
+
+    if str(ds.file_meta.get("TransferSyntaxUID")) in UNCOMPRESSED_TRANSFER_SYNTAXES:
+        return to_pixels(ds)
+    return decoder.to_pixels(data, sop_instance_uid)
 
 
 def _predict(
@@ -329,7 +278,7 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
                 ledger.bury(session, claim, "it ended its worker each time")
             continue
         try:
-            with _held(desk, claims):
+            with held(desk, claims):
                 _report_one(desk, claim, announce)
         except LeaseLost:
             log.info("study %d changed while it was reported; it is reported anew", claim.study_id)
@@ -370,57 +319,3 @@ def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:
             ledger.bury(session, claim, words)
         else:
             ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), words)
-
-
-# --- deliver ---------------------------------------------------------------------------------
-
-
-# Sends a stored report: (report, peer, calling AE title, timeout_s) -> DIMSE status of success or
-# warning; raises PeerError or ReportRefused. dicom_node.storage_scu.deliver is one.
-Deliver = Callable[[bytes, Peer, str, float], int]
-
-
-def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bell], None]) -> int:
-    """Deliver one owed report to a destination; return how many were claimed (0 or 1).
-
-    The next is announced when this one has ended, as a destination gets one at a time.
-    """
-    with desk.sessions() as session, session.begin():
-        claims = ledger.claim(
-            session, JobKind.DELIVER, 1, desk.clock(), desk.lease, destination=destination
-        )
-    for claim in claims:
-        try:
-            with _held(desk, claims):
-                _deliver_one(desk, claim, Peer.parse(destination), send)
-        except LeaseLost:
-            log.info("delivery %d is out of date or was taken over", claim.subject_id)
-        announce(Bell(JobKind.DELIVER, destination))
-    return len(claims)
-
-
-def _deliver_one(desk: Desk, claim: Claim, peer: Peer, send: Deliver) -> None:
-    settings = desk.settings
-    with desk.sessions() as session, session.begin():
-        if ledger.withdraw_superseded(session, claim):
-            return
-        _, row = ledger.delivery_of(session, claim)
-    try:
-        data = desk.archive.read(row.path)
-        status = send(data, peer, settings.ae_title, settings.delivery_timeout_s)
-    except (PeerError, ReportRefused, OSError) as error:
-        later: datetime | None = desk.back_off(
-            claim.attempts, settings.delivery_retry_s, settings.delivery_retry_max_s
-        )
-        if isinstance(error, ReportRefused):
-            later = None
-        words = error.strerror or "" if isinstance(error, OSError) else str(error)
-        next_try = f"tried again at {later:%H:%M:%S}" if later else "given up, see dead-letters"
-        log.warning("report %s to %s: %s; %s", row.sop_instance_uid, peer, words, next_try)
-        status_or_none = getattr(error, "status", None)
-        with desk.sessions() as session, session.begin():
-            ledger.save_failed_delivery(session, claim, status_or_none, words, later)
-        return
-    with desk.sessions() as session, session.begin():
-        ledger.save_delivered(session, claim, status, describe(status), desk.clock())
-    log.info("report %s is delivered to %s: %s", row.sop_instance_uid, peer, describe(status))

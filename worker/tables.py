@@ -252,19 +252,23 @@ class Delivery(Base):
 
 
 class CommitmentRequest(Base):
-    """A request to a destination to commit itself to what it was sent (PS3.4 J.3.2).
+    """A delivery that a destination was asked to commit itself to (PS3.4 J.3.2).
 
-    Each has a Transaction UID of its own. A destination that is asked again, as it was silent, may
-    still answer the first: that counts too.
+    Each request has a Transaction UID of its own, and may ask about several deliveries. A
+    destination that is asked again, as it was silent, may still answer the first: that counts too.
     """
 
     __tablename__ = "commitment_requests"
-    __table_args__ = (Index(None, "delivery_id"),)
+    __table_args__ = (
+        UniqueConstraint("transaction_uid", "delivery_id"),
+        Index(None, "delivery_id"),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"))
-    transaction_uid: Mapped[str] = mapped_column(UID, unique=True)
+    transaction_uid: Mapped[str] = mapped_column(UID)
     asked_at: Mapped[datetime]
+    failure_reason: Mapped[int | None]
 
 
 class Job(Base):

@@ -1,7 +1,7 @@
 """The Celery app. A message is a doorbell: it says that work may be due, the ledger knows what.
 
 So a message that is lost, doubled or late changes nothing, and messages are acknowledged early.
-Two queues: ``gpu`` for classification, ``io`` for reports and deliveries.
+Two queues: ``gpu`` for classification, ``io`` for reports, deliveries and commitments.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
-from worker import composition, logs, steps
+from worker import composition, delivering, logs, steps
+from worker.desk import Bell
+from worker.ledger import BY_DESTINATION
 from worker.states import JobKind
-from worker.steps import Bell
 from worker.up import mark_ready
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,22 @@ REDIS_OPTIONS = {
     "interval_step": 0.1,
     "interval_max": 0.5,
 }
-QUEUES = {JobKind.CLASSIFY: "gpu", JobKind.REPORT: "io", JobKind.DELIVER: "io"}
+QUEUES = {
+    JobKind.CLASSIFY: "gpu",
+    JobKind.REPORT: "io",
+    JobKind.DELIVER: "io",
+    JobKind.COMMIT: "io",
+}
+
+
+# Imported late, as the node and the command line do without.
+NEEDED_BY_IO = (
+    "dicom_node.report",
+    "dicom_node.storage_scu",
+    "dicom_node.capture",
+    "dicom_node.key_object",
+    "worker.picture",
+)
 
 
 def _configuration() -> dict[str, Any]:
@@ -99,7 +115,16 @@ def deliver(destination: str) -> None:
     """Deliver one report to a destination."""
     from dicom_node import storage_scu
 
-    steps.deliver(composition.desk(), destination, storage_scu.deliver, announce)
+    delivering.deliver(composition.desk(), destination, storage_scu.deliver_report, announce)
+
+
+@app.task(name="commit")
+@_guarded
+def commit(destination: str) -> None:
+    """Ask a destination to commit itself to what it has taken."""
+    from dicom_node.commitment import request_commitment
+
+    delivering.commit(composition.desk(), destination, request_commitment, announce)
 
 
 def announce(bell: Bell, at: datetime | None = None) -> None:
@@ -112,7 +137,7 @@ def announce(bell: Bell, at: datetime | None = None) -> None:
     at
         When; now if not given.
     """
-    args = (bell.destination,) if bell.kind is JobKind.DELIVER else ()
+    args = (bell.destination,) if bell.kind in BY_DESTINATION else ()
     try:
         app.send_task(bell.kind.lower(), args=args, eta=at, retry=False)
     except (OperationalError, OSError) as error:
@@ -151,6 +176,6 @@ def _warm_up(**_: Any) -> None:
 def _tell_ready(**_: Any) -> None:
     """Import what reports and deliveries need before the first of them."""
     if "gpu" not in app.amqp.queues.consume_from:
-        for name in ("dicom_node.report", "dicom_node.storage_scu"):
+        for name in NEEDED_BY_IO:
             importlib.import_module(name)
         mark_ready("worker-io")

@@ -53,13 +53,18 @@ def upgrade() -> None:
         sa.Column("delivery_id", ID, nullable=False),
         sa.Column("transaction_uid", sa.String(length=64), nullable=False),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("failure_reason", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["delivery_id"],
             ["deliveries.id"],
             name=op.f("fk_commitment_requests_delivery_id_deliveries"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_commitment_requests")),
-        sa.UniqueConstraint("transaction_uid", name=op.f("uq_commitment_requests_transaction_uid")),
+        sa.UniqueConstraint(
+            "transaction_uid",
+            "delivery_id",
+            name=op.f("uq_commitment_requests_transaction_uid_delivery_id"),
+        ),
     )
     op.create_index(
         "ix_commitment_requests_delivery_id", "commitment_requests", ["delivery_id"], unique=False

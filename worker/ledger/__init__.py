@@ -9,6 +9,7 @@ The rules that keep one study one story:
   under way are ordered: either the report saw the image or it is made again.
 """
 
+from worker.ledger.commitments import save_commitment, save_request
 from worker.ledger.deliveries import (
     delivery_of,
     save_delivered,
@@ -23,6 +24,7 @@ from worker.ledger.findings import (
     save_finding,
 )
 from worker.ledger.jobs import (
+    BY_DESTINATION,
     Claim,
     LeaseLost,
     bury,
@@ -46,6 +48,7 @@ from worker.ledger.reports import (
 from worker.ledger.requeue import requeue
 
 __all__ = [
+    "BY_DESTINATION",
     "Claim",
     "LeaseLost",
     "NewCompanion",
@@ -68,10 +71,12 @@ __all__ = [
     "ready_studies",
     "record",
     "requeue",
+    "save_commitment",
     "save_delivered",
     "save_failed_delivery",
     "save_finding",
     "save_report",
+    "save_request",
     "story",
     "withdraw_superseded",
 ]

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from worker.ledger.jobs import Claim, LeaseLost, bury, move, put_back, settle
+from worker.ledger.jobs import Claim, LeaseLost, bury, move, owe, put_back, settle
 from worker.states import DeliveryState, JobKind, StudyEvent
 from worker.tables import Delivery, Job, Report, Study
+
+if TYPE_CHECKING:
+    from dicom_node.storage_scu import Delivered
+
+OF_A_DELIVERY = (JobKind.DELIVER, JobKind.COMMIT)
 
 
 def withdraw(session: Session, delivery: Delivery) -> None:
     """Owe a delivery no longer: a later revision takes its place."""
     delivery.state = DeliveryState.SUPERSEDED
-    session.execute(delete(Job).where(Job.kind == JobKind.DELIVER, Job.subject_id == delivery.id))
+    owed = (Job.kind.in_(OF_A_DELIVERY), Job.subject_id == delivery.id)
+    session.execute(delete(Job).where(*owed))
 
 
 def delivery_of(session: Session, claim_: Claim) -> tuple[Delivery, Report]:
     """Fetch the delivery of a claim and its report."""
     delivery = session.get_one(Delivery, claim_.subject_id)
     return delivery, session.get_one(Report, delivery.report_id)
+
+
+def is_current(session: Session, delivery: Delivery) -> bool:
+    """Tell whether a delivery is of its study's last report."""
+    report = session.get_one(Report, delivery.report_id)
+    newest = select(func.max(Report.revision)).where(Report.study_id == report.study_id)
+    return report.revision == session.scalar(newest)
 
 
 def withdraw_superseded(session: Session, claim_: Claim) -> bool:
@@ -33,9 +47,8 @@ def withdraw_superseded(session: Session, claim_: Claim) -> bool:
         When another worker has taken the delivery over.
     """
     session.get_one(Study, claim_.study_id, with_for_update=True)
-    delivery, report = delivery_of(session, claim_)
-    newest = select(func.max(Report.revision)).where(Report.study_id == claim_.study_id)
-    if report.revision == session.scalar(newest):
+    delivery, _ = delivery_of(session, claim_)
+    if is_current(session, delivery):
         return False
     settle(session, claim_)
     delivery.state = DeliveryState.SUPERSEDED
@@ -43,9 +56,15 @@ def withdraw_superseded(session: Session, claim_: Claim) -> bool:
 
 
 def save_delivered(
-    session: Session, claim_: Claim, status: int, answer: str, now: datetime
+    session: Session,
+    claim_: Claim,
+    delivered: Delivered,
+    answer: str,
+    now: datetime,
+    *,
+    commit: bool = False,
 ) -> None:
-    """Save that a destination has accepted the report.
+    """Save that a destination has accepted the report, and owe its commitment if there is one.
 
     Raises
     ------
@@ -54,9 +73,14 @@ def save_delivered(
     """
     study = session.get_one(Study, claim_.study_id, with_for_update=True)
     settle(session, claim_)
-    delivery = _answered(session, claim_, status, answer)
+    delivery = _answered(session, claim_, delivered.status, answer)
     delivery.state, delivery.delivered_at = DeliveryState.DELIVERED, now
+    delivery.sop_class_uid = delivered.sop_class_uid
+    delivery.sop_instance_uid = delivered.sop_instance_uid
+    delivery.committed_at = None
     session.flush()
+    if commit and is_current(session, delivery):
+        owe(session, JobKind.COMMIT, delivery.id, study.id, now, delivery.destination)
     settle_deliveries(session, study)
 
 
@@ -88,9 +112,13 @@ def _answered(session: Session, claim_: Claim, status: int | None, answer: str) 
 
 
 def settle_deliveries(session: Session, study: Study) -> None:
-    """Move the study on when its current report has reached every destination."""
+    """Move the study on when every destination has its current report, or keeps it for good."""
     newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
     states = set(session.scalars(select(Delivery.state).where(Delivery.report_id == newest)))
     owed_anew = exists().where(Job.kind == JobKind.REPORT, Job.subject_id == study.id)
-    if states == {DeliveryState.DELIVERED} and not session.scalar(select(owed_anew)):
-        move(study, StudyEvent.ALL_DELIVERED)
+    arrived = {DeliveryState.DELIVERED, DeliveryState.COMMITTED}
+    if not states or not states <= arrived or session.scalar(select(owed_anew)):
+        return
+    move(study, StudyEvent.ALL_DELIVERED)
+    if states == {DeliveryState.COMMITTED}:
+        move(study, StudyEvent.ALL_COMMITTED)

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Session, aliased
 from worker.states import JobKind, JobState, StudyEvent, StudyState, after
 from worker.tables import Base, Job, Reception, Study
 
+# Kinds of work that is done for one destination at a time.
+BY_DESTINATION = frozenset({JobKind.DELIVER, JobKind.COMMIT})
+
 
 class LeaseLost(Exception):
     """Someone else holds the work by now: write nothing."""
@@ -91,18 +94,18 @@ def claimable(
     if kind is JobKind.REPORT:
         where.append(_ready(now, silence))
     if destination is not None:
-        where += [Job.destination == destination, ~_busy(destination, now)]
+        where += [Job.destination == destination, ~_busy(kind, destination, now)]
     return where
 
 
-def _busy(destination: str, now: datetime) -> ColumnElement[bool]:
-    """Tell whether a delivery to a destination is on its way.
+def _busy(kind: JobKind, destination: str, now: datetime) -> ColumnElement[bool]:
+    """Tell whether work of a kind is under way at a destination.
 
     One at a time: a peer that hangs holds one worker then, and never all of them.
     """
     other = aliased(Job)
     return exists().where(
-        other.kind == JobKind.DELIVER,
+        other.kind == kind,
         other.destination == destination,
         other.state == JobState.LEASED,
         other.due_at > now,
@@ -155,9 +158,9 @@ def due_bells(session: Session, now: datetime, silence: timedelta) -> list[tuple
     bells: list[tuple[JobKind, str]] = []
     for kind in JobKind:
         where = claimable(kind, now, silence)
-        if kind is JobKind.DELIVER:
+        if kind in BY_DESTINATION:
             found = session.scalars(select(Job.destination).where(*where).distinct()).all()
-            free = [each for each in found if not session.scalar(select(_busy(each, now)))]
+            free = [each for each in found if not session.scalar(select(_busy(kind, each, now)))]
             bells += [(kind, destination) for destination in free]
         elif session.scalar(select(Job.id).where(*where).limit(1)) is not None:
             bells.append((kind, ""))
@@ -191,12 +194,25 @@ def put_back(
 
 
 def bury(session: Session, claim_: Claim, error: str) -> bool:
-    """Give work up, for a person to see; the study is FAILED."""
+    """Give work up, for a person to see; the study is FAILED.
+
+    Not so by a commitment: the destination has the report.
+    """
     study = session.get_one(Study, claim_.study_id, with_for_update=True)
     if not _rewrite(session, claim_, state=JobState.DEAD, last_error=error):
         return False
-    move(study, StudyEvent.GIVEN_UP)
+    if claim_.kind is not JobKind.COMMIT:
+        move(study, StudyEvent.GIVEN_UP)
     return True
+
+
+def give_up(session: Session, kind: JobKind, subject_id: int, error: str) -> None:
+    """Give work up that nobody holds, or take it from who does."""
+    session.execute(
+        update(Job)
+        .where(Job.kind == kind, Job.subject_id == subject_id)
+        .values(state=JobState.DEAD, last_error=error, token=Job.token + 1)
+    )
 
 
 def _rewrite(session: Session, claim_: Claim, **values: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from sqlalchemy import exists, select
+from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session, undefer
 
 from worker.ledger.deliveries import settle_deliveries, withdraw
@@ -164,19 +164,18 @@ def _owe_deliveries(
 
 
 def _supersede(session: Session, study_id: int, newest_report_id: int) -> None:
-    """Withdraw what is still owed of earlier revisions, unless it is on its way just now."""
+    """Withdraw what is still owed of earlier revisions, unless it is on its way just now.
+
+    What a destination has already got of them stays delivered; it is no longer asked to keep it.
+    """
     on_its_way = exists().where(
         Job.kind == JobKind.DELIVER, Job.subject_id == Delivery.id, Job.state == JobState.LEASED
     )
-    owed = (
-        select(Delivery)
-        .join(Report)
-        .where(
-            Report.study_id == study_id,
-            Report.id != newest_report_id,
-            Delivery.state.in_([DeliveryState.PENDING, DeliveryState.FAILED]),
-            ~on_its_way,
-        )
-    )
+    earlier = (Report.study_id == study_id, Report.id != newest_report_id)
+    undelivered = Delivery.state.in_([DeliveryState.PENDING, DeliveryState.FAILED])
+    owed = select(Delivery).join(Report).where(*earlier, undelivered, ~on_its_way)
     for delivery in session.scalars(owed):
         withdraw(session, delivery)
+    deliveries = select(Delivery.id).join(Report).where(*earlier)
+    unconfirmed = (Job.kind == JobKind.COMMIT, Job.subject_id.in_(deliveries))
+    session.execute(delete(Job).where(*unconfirmed).execution_options(synchronize_session=False))

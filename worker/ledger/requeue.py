@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from worker.ledger.commitments import forget_failures, withdraw_commitment
+from worker.ledger.deliveries import OF_A_DELIVERY
 from worker.ledger.jobs import move, owe
 from worker.states import DeliveryState, JobKind, JobState, StudyEvent
 from worker.tables import Delivery, Instance, Job, Report, Study
@@ -33,8 +35,10 @@ def requeue(session: Session, study_instance_uid: str, now: datetime) -> int | N
         select(Job).where(Job.study_id == study.id, Job.state == JobState.DEAD)
     ).all()
     count = _revive(session, dead, now) if dead else _start_over(session, study, now)
-    undelivered = dead and all(job.kind == JobKind.DELIVER for job in dead)
-    move(study, StudyEvent.DELIVERY_OWED if undelivered else StudyEvent.REQUEUED)
+    kinds = {job.kind for job in dead}
+    if kinds != {JobKind.COMMIT}:
+        undelivered = kinds and kinds <= set(OF_A_DELIVERY)
+        move(study, StudyEvent.DELIVERY_OWED if undelivered else StudyEvent.REQUEUED)
     return count
 
 
@@ -44,6 +48,8 @@ def _revive(session: Session, dead: Sequence[Job], now: datetime) -> int:
         job.token += 1
         if job.kind == JobKind.DELIVER:
             session.get_one(Delivery, job.subject_id).state = DeliveryState.PENDING
+        elif job.kind == JobKind.COMMIT:
+            forget_failures(session, job.subject_id)
     return len(dead)
 
 
@@ -53,11 +59,10 @@ def _start_over(session: Session, study: Study, now: datetime) -> int:
         owe(session, JobKind.CLASSIFY, instance_id, study.id, now)
     owe(session, JobKind.REPORT, study.id, study.id, now)
     newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
-    # Owed again by save_report() when the report turns out the same, superseded when it does not.
-    session.execute(
-        update(Delivery)
-        .where(Delivery.report_id == newest)
-        .values(state=DeliveryState.PENDING)
-        .execution_options(synchronize_session=False)
-    )
+    deliveries = session.scalars(select(Delivery).where(Delivery.report_id == newest)).all()
+    for delivery in deliveries:
+        # Owed again by save_report() when the report is the same, superseded when it is not.
+        delivery.state = DeliveryState.PENDING
+        withdraw_commitment(session, delivery)
+        forget_failures(session, delivery.id)
     return len(ids) + 1

@@ -10,9 +10,9 @@ from datetime import datetime
 import pytest
 
 from tests.fakes import NOON
+from worker.desk import Bell
 from worker.doorbell import Doorbell
 from worker.states import JobKind
-from worker.steps import Bell
 
 CLASSIFY = Bell(JobKind.CLASSIFY)
 REPORT = Bell(JobKind.REPORT)

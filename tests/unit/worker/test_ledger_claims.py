@@ -13,7 +13,7 @@ from worker.ledger import LeaseLost
 from worker.states import JobKind
 from worker.tables import FindingRow, Job, Study
 
-CLASSIFY, REPORT, DELIVER = JobKind
+CLASSIFY, REPORT, DELIVER = JobKind.CLASSIFY, JobKind.REPORT, JobKind.DELIVER
 
 
 def test_claimed_work_is_hidden_from_others(desk: Desk) -> None:

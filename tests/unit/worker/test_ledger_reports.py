@@ -12,7 +12,7 @@ from worker.ledger import LeaseLost, NewFinding
 from worker.states import JobKind
 from worker.tables import Delivery, FindingRow, Instance, Job, Model, Report, Study
 
-CLASSIFY, REPORT, DELIVER = JobKind
+CLASSIFY, REPORT, DELIVER = JobKind.CLASSIFY, JobKind.REPORT, JobKind.DELIVER
 OTHER_MODEL = "f" * 64
 
 
@@ -145,7 +145,7 @@ def superseded_on_its_way(desk: Desk) -> Any:
 
 def test_a_revision_that_was_on_its_way_when_the_next_came_may_still_arrive(desk: Desk) -> None:
     claim = superseded_on_its_way(desk)
-    desk.do(ledger.save_delivered, claim, 0, "success", desk.clock())
+    desk.save_delivered(claim)
     assert deliveries(desk) == [(PACS, "DELIVERED"), (PACS, "PENDING")]
     assert desk.one(Study).state == "REPORTED"
     desk.deliver()
@@ -172,7 +172,7 @@ def test_an_earlier_revision_whose_sender_died_is_not_sent_after_the_next(desk: 
     superseded_on_its_way(desk)
     desk.clock.forward(LEASE.total_seconds())
     (current, *_) = desk.claim(DELIVER, destination=PACS)
-    desk.do(ledger.save_delivered, current, 0, "success", desk.clock())
+    desk.save_delivered(current)
     (claim,) = desk.claim(DELIVER, destination=PACS)
     assert desk.do(ledger.withdraw_superseded, claim) is True
     assert deliveries(desk) == [(PACS, "SUPERSEDED"), (PACS, "DELIVERED")]
@@ -306,7 +306,7 @@ def test_a_delivery_that_was_taken_over_is_saved_once(desk: Desk) -> None:
     desk.clock.forward(LEASE.total_seconds())
     desk.deliver()
     with pytest.raises(LeaseLost):
-        desk.do(ledger.save_delivered, late, 0, "success", desk.clock())
+        desk.save_delivered(late)
     desk.do(ledger.save_failed_delivery, late, 0xC000, "no", None)
     desk.do(ledger.save_failed_delivery, late, None, "down", desk.clock())
     assert desk.one(Delivery).attempts == 1
@@ -321,5 +321,5 @@ def test_a_new_report_is_not_delivered_before_the_study_that_changed_is_reported
     desk.report()
     (claim,) = desk.claim(DELIVER, destination=PACS)
     desk.receive(study)
-    desk.do(ledger.save_delivered, claim, 0, "success", desk.clock())
+    desk.save_delivered(claim)
     assert desk.study_state(study) == "RECEIVING"

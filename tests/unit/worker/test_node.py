@@ -18,9 +18,9 @@ from tests import datasets
 from tests.fakes import NOON, Bells, new_uid, received
 from tests.ledgers import Desk
 from worker import node
+from worker.desk import Bell
 from worker.settings import Settings
 from worker.states import JobKind
-from worker.steps import Bell
 from worker.tables import Instance, Job, Reception
 
 

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from tests.fakes import Bells
 from tests.ward import PACS, Ward, chest
 from worker import relay
+from worker.desk import Bell
 from worker.states import JobKind
-from worker.steps import Bell
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from model.predict import Prediction
 from tests import datasets
 from tests.fakes import PRESENT
 from tests.ward import Killed, Ward, chest
+from worker.desk import Bell
 from worker.states import JobKind
-from worker.steps import Bell
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_node.errors import PeerError, ReportRefused
 from tests.ward import PACS, VIEWER, Ward, chest
 from worker import relay
+from worker.desk import Bell
 from worker.states import JobKind
-from worker.steps import Bell
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from model.predict import Prediction
 from tests.fakes import FakeClassifier, model_info, new_uid
 from tests.ward import Killed, Ward, chest, words
 from worker import reporting, steps
+from worker.desk import Bell
 from worker.states import JobKind
-from worker.steps import Bell
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 

@@ -20,19 +20,20 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import ConfigurationError
 from tests.e2e.programs import clean_environment, wait_until
-from worker import composition, embedded, steps, tasks
+from worker import composition, delivering, embedded, steps, tasks
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 # In a process of its own, as Celery's app reads its configuration once.
 ANNOUNCE = f"""
 import datetime
 from worker.states import JobKind
-from worker.steps import Bell
+from worker.desk import Bell
 from worker.tasks import announce, waiting
 
 announce(Bell(JobKind.CLASSIFY))
 announce(Bell(JobKind.REPORT), datetime.datetime.fromisoformat("{AT.isoformat()}"))
 announce(Bell(JobKind.DELIVER, "PACS@h:1"))
+announce(Bell(JobKind.COMMIT, "PACS@h:1"))
 print([waiting(kind) for kind in JobKind])
 """
 
@@ -78,19 +79,20 @@ def tasks_in(queue: list[dict[str, Any]]) -> set[str]:
 
 def test_each_kind_of_work_has_its_queue(announced: Announced) -> None:
     assert tasks_in(announced.queues["gpu"]) == {"classify"}
-    assert tasks_in(announced.queues["io"]) == {"report", "deliver"}
+    assert tasks_in(announced.queues["io"]) == {"report", "deliver", "commit"}
 
 
 def test_the_messages_that_wait_are_counted_by_queue(announced: Announced) -> None:
-    assert announced.printed.strip() == "[1, 2, 2]"
+    assert announced.printed.strip() == "[1, 3, 3, 3]"
 
 
 def test_a_bell_for_later_carries_its_time(announced: Announced) -> None:
     assert datetime.fromisoformat(announced.message("report")["headers"]["eta"]) == AT
 
 
-def test_a_message_says_nothing_but_where_to(announced: Announced) -> None:
-    headers = announced.message("deliver")["headers"]
+@pytest.mark.parametrize("task", ["deliver", "commit"])
+def test_a_message_says_nothing_but_where_to(announced: Announced, task: str) -> None:
+    headers = announced.message(task)["headers"]
     assert headers["argsrepr"] == "('PACS@h:1',)"
     assert headers["kwargsrepr"] == "{}"
 
@@ -118,13 +120,16 @@ def test_a_step_that_fails_is_logged_and_leaves_its_work_owed(
 
 def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[Any, ...]] = []
-    for name in ("classify", "report", "deliver"):
-        monkeypatch.setattr(steps, name, lambda *words, name=name: called.append((name, *words)))
+    steps_of = {steps: ("classify", "report"), delivering: ("deliver", "commit")}
+    for module, name in ((module, name) for module, names in steps_of.items() for name in names):
+        monkeypatch.setattr(module, name, lambda *words, name=name: called.append((name, *words)))
     monkeypatch.setattr(composition, "desk", lambda: "desk")
     monkeypatch.setattr(composition, "classifier", lambda: "classifier")
     tasks.classify()
     tasks.report()
     tasks.deliver("PACS@h:1")
-    assert called[0] == ("classify", "desk", "classifier", tasks.announce)
+    tasks.commit("PACS@h:1")
+    assert called[0] == ("classify", "desk", "classifier", tasks.announce, None)
     assert called[1] == ("report", "desk", tasks.announce)
     assert called[2][:3] == ("deliver", "desk", "PACS@h:1")
+    assert called[3][:3] == ("commit", "desk", "PACS@h:1")

@@ -1,0 +1,232 @@
+"""The last steps of a worker: to deliver a report, and to have its destination confirm it."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from dicom_node.commitment import Commitment, Reference
+from dicom_node.errors import ConfigurationError, PeerError, ReportRefused
+from dicom_node.peer import Peer
+from dicom_node.status import describe, is_success
+from dicom_node.tls import client_context
+from worker import ledger
+from worker.desk import Bell, Desk, held
+from worker.destinations import Destination
+from worker.ledger import Claim, LeaseLost
+from worker.states import JobKind
+
+if TYPE_CHECKING:
+    from dicom_node.storage_scu import Delivered
+    from worker.tables import Companion
+
+log = logging.getLogger(__name__)
+
+# How many reports a destination is asked to confirm at once.
+CONFIRMED_AT_ONCE = 32
+# How long to wait for the answer to a request before asking again: at first, and at most. A PACS
+# may confirm only what has reached its long-term store.
+ANSWER_S, ANSWER_MAX_S = 600, 6 * 3600
+# How long to wait before asking a destination again that cannot be reached.
+AWAY_S = 60
+
+
+class Deliver(Protocol):
+    """Sends a report with its companions; :func:`dicom_node.storage_scu.deliver_report` is one."""
+
+    def __call__(
+        self,
+        report: bytes,
+        peer: Peer,
+        calling_ae_title: str,
+        timeout_s: float,
+        *,
+        companions: Sequence[bytes],
+        tls: ssl.SSLContext | None,
+    ) -> Delivered:
+        """Tell how it was taken, or raise PeerError or ReportRefused."""
+        ...
+
+
+class Request(Protocol):
+    """Asks for commitment; :func:`dicom_node.commitment.request_commitment` is one."""
+
+    def __call__(
+        self,
+        references: Sequence[Reference],
+        peer: Peer,
+        calling_ae_title: str,
+        transaction_uid: str,
+        *,
+        timeout_s: float,
+        tls: ssl.SSLContext | None,
+    ) -> Commitment | None:
+        """Give the answer, or None when it is to come; or raise PeerError or ReportRefused."""
+        ...
+
+
+def _context(desk: Desk, destination: Destination) -> ssl.SSLContext | None:
+    """Read the certificates anew for each association: they may have been renewed.
+
+    Raises
+    ------
+    ConfigurationError
+        When they are not there, or not what they should be.
+    """
+    if not destination.tls:
+        return None
+    files = desk.settings.tls_files
+    assert files is not None  # Settings sees to it where tls is on
+    return client_context(files)
+
+
+# --- deliver ---------------------------------------------------------------------------------
+
+
+def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bell], None]) -> int:
+    """Deliver one owed report to a destination; return how many were claimed (0 or 1).
+
+    The next is announced when this one has ended, as a destination gets one at a time.
+    """
+    with desk.sessions() as session, session.begin():
+        claims = ledger.claim(
+            session, JobKind.DELIVER, 1, desk.clock(), desk.lease, destination=destination
+        )
+    for claim in claims:
+        try:
+            with held(desk, claims):
+                if _deliver_one(desk, claim, desk.settings.destination(destination), send):
+                    announce(Bell(JobKind.COMMIT, destination))
+        except LeaseLost:
+            log.info("delivery %d is out of date or was taken over", claim.subject_id)
+        announce(Bell(JobKind.DELIVER, destination))
+    return len(claims)
+
+
+def _deliver_one(desk: Desk, claim: Claim, destination: Destination, send: Deliver) -> bool:
+    """Deliver a report; tell whether the destination is to be asked to keep it."""
+    with desk.sessions() as session, session.begin():
+        if ledger.withdraw_superseded(session, claim):
+            return False
+        _, row = ledger.delivery_of(session, claim)
+        companions = ledger.companions_of(session, row.id, destination.companions)
+    settings, uid = desk.settings, row.sop_instance_uid
+    try:
+        delivered = send(
+            desk.archive.read(row.path), destination.peer, settings.ae_title,
+            settings.delivery_timeout_s,
+            companions=[desk.archive.read(each.path) for each in companions],
+            tls=_context(desk, destination),
+        )  # fmt: skip
+    except (PeerError, ReportRefused, ConfigurationError, OSError) as error:
+        _deliver_later(desk, claim, f"report {uid} to {destination.peer}", error)
+        return False
+    answer = "; ".join([describe(delivered.status), *_refused(companions, delivered)])
+    commit = destination.commitment and delivered.offers_commitment
+    with desk.sessions() as session, session.begin():
+        ledger.save_delivered(session, claim, delivered, answer, desk.clock(), commit=commit)
+    log.info("report %s is delivered to %s: %s", uid, destination.peer, answer)
+    return commit
+
+
+def _refused(companions: Sequence[Companion], delivered: Delivered) -> list[str]:
+    """Say which companions the destination did not take, and why."""
+    pairs = zip(companions, delivered.companions, strict=True)
+    return [
+        f"{row.kind.lower().replace('_', ' ')} {row.sop_instance_uid} not taken: {sent.words}"
+        for row, sent in pairs
+        if not is_success(sent.status)
+    ]
+
+
+def _deliver_later(desk: Desk, claim: Claim, what: str, error: Exception) -> None:
+    settings = desk.settings
+    later = desk.back_off(claim.attempts, settings.delivery_retry_s, settings.delivery_retry_max_s)
+    due_at = None if isinstance(error, ReportRefused) else later
+    words = error.strerror or "" if isinstance(error, OSError) else str(error)
+    next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"
+    log.warning("%s: %s; %s", what, words, next_try)
+    status = getattr(error, "status", None)
+    with desk.sessions() as session, session.begin():
+        ledger.save_failed_delivery(session, claim, status, words, due_at)
+
+
+# --- commit ----------------------------------------------------------------------------------
+
+
+def commit(desk: Desk, destination: str, ask: Request, announce: Callable[[Bell], None]) -> int:
+    """Ask a destination to commit itself to the reports it has taken (PS3.4 J).
+
+    What it does not answer at once it answers to the node, or it is asked again; after several
+    requests without an answer a person is told.
+
+    Returns
+    -------
+    int
+        How many deliveries were claimed.
+    """
+    with desk.sessions() as session, session.begin():
+        claims = ledger.claim(
+            session, JobKind.COMMIT, CONFIRMED_AT_ONCE, desk.clock(), desk.lease,
+            destination=destination,
+        )  # fmt: skip
+    if not claims:
+        return 0
+    with held(desk, claims):
+        _ask(desk, claims, desk.settings.destination(destination), ask)
+    announce(Bell(JobKind.COMMIT, destination))
+    return len(claims)
+
+
+def _ask(desk: Desk, claims: Sequence[Claim], destination: Destination, ask: Request) -> None:
+    settings, peer = desk.settings, destination.peer
+    if claims[0].attempts > settings.max_attempts:  # claimed alone, as it is not the first try
+        words = f"{peer} did not answer {settings.max_attempts} requests to commit itself"
+        return _give_up(desk, claims, words)
+    transaction_uid = f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
+    with desk.sessions() as session, session.begin():
+        references = ledger.save_request(session, claims, transaction_uid, desk.clock())
+    if not references:
+        return None
+    try:
+        result = ask(
+            references, peer, settings.ae_title, transaction_uid,
+            timeout_s=settings.delivery_timeout_s, tls=_context(desk, destination),
+        )  # fmt: skip
+    except ReportRefused as error:
+        return _give_up(desk, claims, str(error))
+    except (PeerError, ConfigurationError) as error:
+        log.warning("%d reports are not confirmed yet: %s", len(references), error)
+        return _ask_again(desk, claims, str(error), AWAY_S, counts=False)
+    _ask_again(desk, claims, "not answered yet", ANSWER_S)
+    if result is not None:
+        _save(desk, peer, result)
+    return None
+
+
+def _save(desk: Desk, peer: Peer, result: Commitment) -> None:
+    with desk.sessions() as session, session.begin():
+        ledger.save_commitment(session, result, desk.clock())
+    log.info("%s keeps %d reports", peer, len(result.committed))
+    for uid, reason in result.failed:
+        log.warning("%s does not keep report %s: %s", peer, uid, describe(reason))
+
+
+def _ask_again(
+    desk: Desk, claims: Sequence[Claim], why: str, first_s: float, *, counts: bool = True
+) -> None:
+    most_s = ANSWER_MAX_S if counts else AWAY_S
+    for claim in claims:
+        due_at = desk.back_off(claim.attempts, first_s, most_s)
+        with desk.sessions() as session, session.begin():
+            ledger.put_back(session, claim, due_at, why, counts=counts)
+
+
+def _give_up(desk: Desk, claims: Sequence[Claim], why: str) -> None:
+    log.warning("%d reports stay unconfirmed: %s", len(claims), why)
+    for claim in claims:
+        with desk.sessions() as session, session.begin():
+            ledger.bury(session, claim, why)

@@ -1,0 +1,82 @@
+"""What every step of a worker works with: the desk, the lease it holds, the bells it rings."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.archive import Archive
+from dicom_node.decoder_child import Decoder
+from worker import ledger
+from worker.database import SessionFactory
+from worker.ledger import Claim
+from worker.settings import Settings
+from worker.states import JobKind
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every step works with."""
+
+    sessions: SessionFactory
+    archive: Archive
+    settings: Settings
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    decoder: Decoder = field(default_factory=Decoder)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long claimed work is hidden from other workers."""
+        return timedelta(seconds=self.settings.lease_s)
+
+    @property
+    def silence(self) -> timedelta:
+        """How long an open association may be silent before it counts as gone."""
+        return timedelta(seconds=self.settings.network_timeout_s)
+
+    def back_off(self, attempts: int, first_s: float, most_s: float) -> datetime:
+        """Give the time of the next try: doubling, capped, with jitter of up to a quarter."""
+        wait = min(most_s, first_s * 2 ** min(attempts - 1, 30))
+        return self.clock() + timedelta(seconds=wait * random.uniform(0.75, 1))  # noqa: S311
+
+
+@contextmanager
+def held(desk: Desk, claims: Sequence[Claim]) -> Iterator[None]:
+    """Keep claimed work claimed while it is worked on: the lease ends soon after the process does.
+
+    A step that hangs is ended by the worker's time limit, and its lease with it.
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(desk.settings.lease_s / 4):
+            try:
+                with desk.sessions() as session, session.begin():
+                    ledger.extend(session, claims, desk.clock() + desk.lease)
+            except DBAPIError as error:
+                log.warning("a lease was not extended: %s", type(error.orig).__name__)
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """A message that work may be due; the ledger knows what work."""
+
+    kind: JobKind
+    destination: str = ""
