@@ -41,6 +41,12 @@ def read_instance(archive: Archive, path: str, *, pixels: bool = True) -> Datase
         return dcmread(file, stop_before_pixels=not pixels)
 
 
+def read_bytes(archive: Archive, path: str) -> bytes:
+    """Read a stored file; raises as `read_instance` does."""
+    with _open(archive, path) as file:
+        return file.read()
+
+
 def _open(archive: Archive, path: str) -> BinaryIO:
     try:
         return archive.open(path)
