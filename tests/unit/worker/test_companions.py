@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from model.predict import Prediction
 from tests.fakes import PRESENT, new_uid
 from tests.validation import dciodvfy_errors
 from tests.ward import PACS, VIEWER, Ward, chest
+from worker import composition
 from worker.states import CompanionKind
 from worker.tables import Companion, Report
 
@@ -141,6 +143,17 @@ def test_they_are_valid_and_in_series_of_their_own_in_the_patients_study(ward: W
     assert len({(ds.Modality, ds.SeriesInstanceUID) for ds in [*found, *ward.reports()]}) == 3
 
 
+def test_a_worker_explains_only_where_pictures_are_wanted(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composition, "answering", lambda: SimpleNamespace(heatmaps=hot))
+    wanted = {"": False, "?companions=key-object": False, f"?{BOTH}": True}
+    for options, expected in wanted.items():
+        settings = build(f"{PACS}{options}").settings
+        monkeypatch.setattr(composition, "settings", lambda settings=settings: settings)
+        assert (composition.explain() is not None) is expected
+
+
 # --- made once -------------------------------------------------------------------------------
 
 
@@ -187,6 +200,19 @@ def test_the_same_answer_again_is_the_same_picture(ward: Ward) -> None:
     ward.requeue(study)
     ward.work(10)
     assert [row.sha256 for row in ward.all(Companion)] == before
+
+
+def test_whoever_wants_them_later_gets_them_when_the_study_is_requeued(build: Build) -> None:
+    early = build(PACS)
+    early.explain = None
+    study = told(early, PRESENT)
+    late = build()
+    late.requeue(study)
+    late.work(10)
+    (picture,) = made(late, PICTURE)
+    assert has_map(picture)
+    assert [len(each) for each in (early.send.companions[0], late.send.companions[0])] == [0, 2]
+    assert len(late.all(Report)) == 1
 
 
 # --- never in the way ------------------------------------------------------------------------
