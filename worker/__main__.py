@@ -128,18 +128,21 @@ def up() -> None:
 
 @app.command(rich_help_panel="Run")
 def node() -> None:
-    """Receive studies: Verification and Storage SCP."""
+    """Receive studies, and answer for them: Storage, Commitment and Query/Retrieve SCP."""
     from worker import composition, tasks
     from worker import node as reception
     from worker import up as supervisor
-    from worker.database import build_sessions
+    from worker.database import build_reading_sessions, build_sessions
     from worker.doorbell import Doorbell
 
     stopped = _stop_event()
     settings = _start_role(stopped)
     doorbell = Doorbell(tasks.announce)
-    sessions = build_sessions(composition.engine())
-    running = reception.start(settings, composition.archive(), sessions, doorbell.ring)
+    engine = composition.engine()
+    running = reception.start(
+        settings, composition.archive(), build_sessions(engine), doorbell.ring,
+        build_reading_sessions(engine),
+    )  # fmt: skip
     supervisor.mark_ready("node")
     stopped.wait()
     running.shutdown(grace_s=10)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from dicom_node.archive import Archive
+from dicom_node.commitment import Commitment
 from dicom_node.storage_scp import (
     NodeConfig,
     Outcome,
@@ -15,9 +16,11 @@ from dicom_node.storage_scp import (
     Services,
     start_node,
 )
-from worker import ledger
+from dicom_node.tls import client_context, server_context
+from worker import holdings, ledger
 from worker.database import SessionFactory
 from worker.desk import Bell
+from worker.destinations import Destination, KnownPeer
 from worker.settings import Settings
 from worker.states import JobKind
 
@@ -52,24 +55,73 @@ def closer(sessions: SessionFactory, ring: Ring) -> Callable[[str], None]:
     return close
 
 
-def start(
-    settings: Settings, archive: Archive, sessions: SessionFactory, ring: Ring
-) -> RunningNode:
-    """Start to receive.
+def taker(sessions: SessionFactory, clock: Callable[[], datetime]) -> Callable[[Commitment], bool]:
+    """Make the callback for what a destination says to a request for commitment of ours."""
+
+    def take(commitment: Commitment) -> bool:
+        with sessions() as session, session.begin():
+            return ledger.save_commitment(session, commitment, clock())
+
+    return take
+
+
+def node_config(settings: Settings) -> NodeConfig:
+    """Say how to listen, and where others are found.
 
     Raises
     ------
     ConfigurationError
-        When the port cannot be had.
+        When a certificate or a key cannot be used.
     """
-    archive.remove_partial()
-    config = NodeConfig(
+    files = settings.tls_files
+    known: list[Destination | KnownPeer] = [*settings.destinations, *settings.peers]
+    return NodeConfig(
         ae_title=settings.ae_title,
         bind=settings.bind,
         port=settings.port,
+        plaintext=settings.plaintext,
+        tls_port=settings.tls_port,
+        tls=server_context(files) if files and settings.tls_port is not None else None,
+        allowed_hosts=settings.allowed_hosts,
         allowed_ae_titles=settings.allowed_ae_titles,
+        require_called_ae_title=settings.require_called_ae_title,
         max_associations=settings.max_associations,
         network_timeout_s=settings.network_timeout_s,
+        maximum_pdu=settings.maximum_pdu,
+        peers={each.peer.ae_title: each.peer for each in known},
+        peer_tls={
+            each.peer.ae_title: client_context(files) for each in known if files and each.tls
+        },
     )
-    record = recorder(sessions, settings.quiet_s, ring)
-    return start_node(config, archive, Services(record, closer(sessions, ring)))
+
+
+def start(
+    settings: Settings,
+    archive: Archive,
+    sessions: SessionFactory,
+    ring: Ring,
+    reading: SessionFactory | None = None,
+) -> RunningNode:
+    """Start to receive, and to answer for what was received.
+
+    Parameters
+    ----------
+    reading
+        Sessions that hold up no writer; `sessions` will do.
+
+    Raises
+    ------
+    ConfigurationError
+        When a port cannot be had, or a certificate cannot be used.
+    """
+    archive.remove_partial()
+    reading = reading or sessions
+    services = Services(
+        record=recorder(sessions, settings.quiet_s, ring),
+        on_association_closed=closer(sessions, ring),
+        failure_of=holdings.committer(reading, archive),
+        on_commitment=taker(sessions, lambda: datetime.now(UTC)),
+        find=holdings.finder(reading, archive),
+        retrieve=holdings.retriever(reading, archive),
+    )
+    return start_node(node_config(settings), archive, services)

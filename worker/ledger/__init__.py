@@ -9,6 +9,7 @@ The rules that keep one study one story:
   under way are ordered: either the report saw the image or it is made again.
 """
 
+from worker.ledger.catalogue import Holding, Narrowing, holding, holdings_of, studies_by
 from worker.ledger.commitments import save_commitment, save_request
 from worker.ledger.deliveries import (
     delivery_of,
@@ -50,7 +51,9 @@ from worker.ledger.requeue import requeue
 __all__ = [
     "BY_DESTINATION",
     "Claim",
+    "Holding",
     "LeaseLost",
+    "Narrowing",
     "NewCompanion",
     "NewFinding",
     "NewReport",
@@ -65,6 +68,8 @@ __all__ = [
     "depth",
     "due_bells",
     "extend",
+    "holding",
+    "holdings_of",
     "model_row",
     "owe",
     "put_back",
@@ -78,5 +83,6 @@ __all__ = [
     "save_report",
     "save_request",
     "story",
+    "studies_by",
     "withdraw_superseded",
 ]

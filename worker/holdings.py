@@ -1,0 +1,226 @@
+"""What stands behind queries, retrievals and requests for commitment: ledger and archive."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
+
+from dicom_node.archive import Archive
+from dicom_node.commitment import Reference
+from dicom_node.contexts import REPORT_SOP_CLASSES
+from dicom_node.query import UNIQUE_KEYS, Wanted, attributes_of
+from dicom_node.status import Status
+from worker import ledger
+from worker.database import SessionFactory
+from worker.ledger import Holding, Narrowing
+from worker.tables import Study
+
+log = logging.getLogger(__name__)
+
+_PAGE = 100
+_MODALITIES = {
+    **dict.fromkeys(REPORT_SOP_CLASSES, "SR"),
+    str(KeyObjectSelectionDocumentStorage): "KO",
+    str(SecondaryCaptureImageStorage): "OT",
+}
+
+
+def committer(sessions: SessionFactory, archive: Archive) -> Callable[[Reference], int | None]:
+    """Make the callback that tells whether an instance is durably stored here.
+
+    It is when its row is committed, and its file is there with all its bytes (PS3.4 J.3.3).
+    """
+
+    def failure_of(reference: Reference) -> int | None:
+        with sessions() as session:
+            held = ledger.holding(session, reference.sop_instance_uid)
+        if held is None:
+            return Status.NO_SUCH_INSTANCE
+        if held.sop_class_uid != reference.sop_class_uid:
+            return Status.CLASS_INSTANCE_CONFLICT
+        return None if _is_whole(held, archive) else Status.PROCESSING_FAILURE
+
+    return failure_of
+
+
+def _is_whole(held: Holding, archive: Archive) -> bool:
+    try:
+        if held.size_bytes is not None:
+            return archive.absolute(held.path).stat().st_size == held.size_bytes
+        return hashlib.sha256(archive.read(held.path)).hexdigest() == held.sha256
+    except OSError as error:
+        log.error(  # noqa: TRY400
+            "%s is not in the archive: %s", held.sop_instance_uid, error.strerror
+        )
+        return False
+
+
+def retriever(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], Sequence[Path]]:
+    """Make the callback that finds the files of ours that a retrieval asks for."""
+
+    def retrieve(wanted: Wanted) -> Sequence[Path]:
+        return [
+            archive.absolute(held.path)
+            for _, holdings in _pages(sessions, wanted)
+            for held in holdings
+            if held.is_ours and _is_asked_for(held, wanted, archive)
+        ]
+
+    return retrieve
+
+
+def _is_asked_for(held: Holding, wanted: Wanted, archive: Archive) -> bool:
+    """Compare the unique keys of series and instance, as far as they are given."""
+    instances = wanted.values(UNIQUE_KEYS["IMAGE"])
+    if instances and held.sop_instance_uid not in instances:
+        return False
+    series = wanted.values(UNIQUE_KEYS["SERIES"])
+    return not series or _series_of(held, archive) in series
+
+
+def finder(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], Iterable[Dataset]]:
+    """Make the callback that gives the entities that may match a query, the newest first.
+
+    Names are not in the database: all that the files say is read from them, as it is asked for.
+    """
+
+    def find(wanted: Wanted) -> Iterator[Dataset]:
+        make = _LEVELS[wanted.level]
+        pages = _pages(sessions, wanted)
+        return chain.from_iterable(make(study, held, wanted, archive) for study, held in pages)
+
+    def find_patients(wanted: Wanted) -> Iterator[Dataset]:
+        seen: set[str] = set()
+        for entity in find(wanted):
+            patient_id = str(entity.get("PatientID") or "")
+            if patient_id and patient_id not in seen:
+                seen.add(patient_id)
+                yield entity
+
+    return lambda wanted: (find_patients if wanted.level == "PATIENT" else find)(wanted)
+
+
+def _pages(sessions: SessionFactory, wanted: Wanted) -> Iterator[tuple[Study, list[Holding]]]:
+    """Give studies that may match, each with what is held of it; no transaction stays open."""
+    narrowing, below_id = narrow(wanted), None
+    while True:
+        with sessions() as session:
+            page = ledger.studies_by(session, narrowing, below_id=below_id, limit=_PAGE)
+            held = ledger.holdings_of(session, [study.id for study in page])
+        yield from ((study, held[study.id]) for study in page if held[study.id])
+        if len(page) < _PAGE:
+            return
+        below_id = page[-1].id
+
+
+def narrow(wanted: Wanted) -> Narrowing:
+    """Take from a query what the database can tell; it may let through too much, never too little.
+
+    Parameters
+    ----------
+    wanted : Wanted
+        The query.
+    """
+
+    def single(keyword: str) -> str:
+        values = wanted.values(keyword)
+        return values[0] if len(values) == 1 and not set("*?") & set(values[0]) else ""
+
+    low, dash, high = single("StudyDate").replace(".", "").partition("-")
+    return Narrowing(
+        study_instance_uids=wanted.values(UNIQUE_KEYS["STUDY"]),
+        patient_id=single("PatientID"),
+        accession_number=single("AccessionNumber"),
+        study_date_from=low,
+        study_date_to=high if dash else low,
+    )
+
+
+def _studies(
+    study: Study, held: list[Holding], wanted: Wanted, archive: Archive
+) -> Iterator[Dataset]:
+    entity = _entity(held[0], study, wanted, archive)
+    entity.ModalitiesInStudy = sorted({_modality(each) for each in held} - {""})
+    entity.SOPClassesInStudy = sorted({each.sop_class_uid for each in held})
+    entity.NumberOfStudyRelatedInstances = len(held)
+    if "NumberOfStudyRelatedSeries" in wanted.identifier:
+        entity.NumberOfStudyRelatedSeries = len({_series_of(each, archive) for each in held})
+    _mark(entity, any(each.is_ours for each in held))
+    yield entity
+
+
+def _series(
+    study: Study, held: list[Holding], wanted: Wanted, archive: Archive
+) -> Iterator[Dataset]:
+    by_series: dict[str, list[Holding]] = {}
+    for each in held:
+        by_series.setdefault(_series_of(each, archive), []).append(each)
+    for uid, members in by_series.items():
+        entity = _entity(members[0], study, wanted, archive)
+        entity.SeriesInstanceUID = uid
+        entity.Modality = _modality(members[0])
+        entity.NumberOfSeriesRelatedInstances = len(members)
+        _mark(entity, members[0].is_ours)
+        yield entity
+
+
+def _images(
+    study: Study, held: list[Holding], wanted: Wanted, archive: Archive
+) -> Iterator[Dataset]:
+    (series,) = wanted.values(UNIQUE_KEYS["SERIES"])
+    for each in held:
+        if _series_of(each, archive) != series:
+            continue
+        entity = _entity(each, study, wanted, archive)
+        entity.SOPClassUID, entity.SOPInstanceUID = each.sop_class_uid, each.sop_instance_uid
+        entity.SeriesInstanceUID = series
+        _mark(entity, each.is_ours)
+        yield entity
+
+
+_LEVELS = {"PATIENT": _studies, "STUDY": _studies, "SERIES": _series, "IMAGE": _images}
+
+
+def _entity(held: Holding, study: Study, wanted: Wanted, archive: Archive) -> Dataset:
+    """Return what a file says, and what the database says where there is no file."""
+    entity = _header(held, attributes_of(wanted.level), archive)
+    if "StudyInstanceUID" not in entity:
+        entity.PatientID = study.patient_id
+        entity.AccessionNumber = study.accession_number
+        entity.StudyDate = study.study_date
+    entity.StudyInstanceUID = study.study_instance_uid
+    entity.InstanceAvailability = "ONLINE"
+    return entity
+
+
+def _mark(entity: Dataset, is_retrievable: bool) -> None:
+    """Say whether it, or part of it, can be had from here: only what we made."""
+    entity.pop("RetrieveAETitle", None)
+    if is_retrievable:
+        entity.RetrieveAETitle = ""
+
+
+def _header(held: Holding, keywords: Iterable[str], archive: Archive) -> Dataset:
+    try:
+        with archive.open(held.path) as file:
+            return dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+    except Exception as error:  # noqa: BLE001 - what pydicom raises is not documented
+        log.warning("a query cannot read %s: %s", held.sop_instance_uid, type(error).__name__)
+        return Dataset()
+
+
+def _series_of(held: Holding, archive: Archive) -> str:
+    if held.series_instance_uid is not None:
+        return held.series_instance_uid
+    return str(_header(held, ["SeriesInstanceUID"], archive).get("SeriesInstanceUID", ""))
+
+
+def _modality(held: Holding) -> str:
+    return held.modality or _MODALITIES.get(held.sop_class_uid, "")

@@ -1,0 +1,150 @@
+"""The catalogue: what the archive holds, received and made, for those who ask over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.orm import Session
+
+from worker.tables import Companion, Instance, Report, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """An object in the archive.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the archive's root.
+    sha256 : str
+        Of the whole file.
+    size_bytes : int or None
+        Of the whole file; None for what we made.
+    series_instance_uid : str or None
+        None for what we made: it stands in the file.
+    modality : str or None
+        None for what we made.
+    """
+
+    study_id: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+    sha256: str
+    size_bytes: int | None = None
+    series_instance_uid: str | None = None
+    modality: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we made it."""
+        return self.series_instance_uid is None
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What the database can tell of a query; "" and () tell nothing.
+
+    Attributes
+    ----------
+    study_date_from, study_date_to : str
+        The ends of a range, YYYYMMDD; a study without a date, or with an odd one, is within it.
+    """
+
+    study_instance_uids: Collection[str] = ()
+    patient_id: str = ""
+    accession_number: str = ""
+    study_date_from: str = ""
+    study_date_to: str = ""
+
+
+def studies_by(
+    session: Session, narrowing: Narrowing, *, below_id: int | None, limit: int
+) -> Sequence[Study]:
+    """Give a page of studies that may match, the newest first.
+
+    Parameters
+    ----------
+    session : Session
+        Reads only.
+    narrowing : Narrowing
+        What is known of them.
+    below_id : int or None
+        The last row of the page before.
+    limit : int
+        Rows of a page.
+    """
+    statement = select(Study).where(*_conditions(narrowing)).order_by(Study.id.desc())
+    if below_id is not None:
+        statement = statement.where(Study.id < below_id)
+    return session.scalars(statement.limit(limit)).all()
+
+
+def _conditions(narrowing: Narrowing) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if narrowing.study_instance_uids:
+        conditions.append(Study.study_instance_uid.in_(narrowing.study_instance_uids))
+    if narrowing.patient_id:
+        conditions.append(Study.patient_id == narrowing.patient_id)
+    if narrowing.accession_number:
+        conditions.append(Study.accession_number == narrowing.accession_number)
+    dates: list[ColumnElement[bool]] = []
+    if narrowing.study_date_from:
+        dates.append(Study.study_date >= narrowing.study_date_from)
+    if narrowing.study_date_to:
+        dates.append(Study.study_date <= narrowing.study_date_to)
+    if dates:
+        odd = or_(Study.study_date == "", Study.study_date.like("%.%"))
+        conditions.append(or_(odd, and_(*dates)))
+    return conditions
+
+
+def holdings_of(session: Session, study_ids: Collection[int]) -> dict[int, list[Holding]]:
+    """Give what is held of some studies: instances as received, then what we made of them."""
+    found: dict[int, list[Holding]] = {study_id: [] for study_id in study_ids}
+    for holding in _select(session, study_ids=study_ids):
+        known = found[holding.study_id]
+        # A later revision of a report takes its companions over.
+        if all(holding.sop_instance_uid != each.sop_instance_uid for each in known):
+            known.append(holding)
+    return found
+
+
+def holding(session: Session, sop_instance_uid: str) -> Holding | None:
+    """Give one object, None when it is not held."""
+    return next(iter(_select(session, sop_instance_uid=sop_instance_uid)), None)
+
+
+def _select(
+    session: Session, *, study_ids: Collection[int] = (), sop_instance_uid: str = ""
+) -> list[Holding]:
+    instances = select(Instance).order_by(Instance.id)
+    reports = select(Report).order_by(Report.id)
+    companions = select(Companion, Report.study_id).join(Report).order_by(Companion.id)
+    if sop_instance_uid:
+        instances = instances.where(Instance.sop_instance_uid == sop_instance_uid)
+        reports = reports.where(Report.sop_instance_uid == sop_instance_uid)
+        companions = companions.where(Companion.sop_instance_uid == sop_instance_uid)
+    else:
+        instances = instances.where(Instance.study_id.in_(study_ids))
+        reports = reports.where(Report.study_id.in_(study_ids))
+        companions = companions.where(Report.study_id.in_(study_ids))
+    received = [
+        Holding(
+            row.study_id, row.sop_class_uid, row.sop_instance_uid, row.path, row.sha256,
+            row.size_bytes, row.series_instance_uid, row.modality,
+        )
+        for row in session.scalars(instances)
+    ]  # fmt: skip
+    made = [
+        Holding(row.study_id, row.sop_class_uid, row.sop_instance_uid, row.path, row.sha256)
+        for row in session.scalars(reports)
+    ]
+    along = [
+        Holding(study_id, row.sop_class_uid, row.sop_instance_uid, row.path, row.sha256)
+        for row, study_id in session.execute(companions)
+    ]
+    return received + made + along
