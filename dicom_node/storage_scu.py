@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from dicom_node.outgoing import File, Sent, as_file, store
 from dicom_node.peer import Peer
 from dicom_node.status import Status, describe, is_permanent, is_success
 
-__all__ = ["Delivered", "Peer", "Sent", "accepts", "deliver", "echo", "send"]
+__all__ = ["Delivered", "Peer", "Sent", "accepts", "deliver", "echo", "offers", "send"]
 
 # PS3.5 10.1: what any peer takes one of.
 _LITTLE_ENDIAN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
@@ -235,9 +235,40 @@ def accepts(
     PeerError
         When there is no association.
     """
-    pairs = [(sop_class_uid, syntax) for syntax in _LITTLE_ENDIAN]
+    return bool(offers(peer, calling_ae_title, [sop_class_uid], timeout_s, tls=tls))
+
+
+def offers(
+    peer: Peer,
+    calling_ae_title: str,
+    sop_class_uids: Collection[str],
+    timeout_s: float = 10.0,
+    *,
+    tls: ssl.SSLContext | None = None,
+) -> frozenset[str]:
+    """Return those of some SOP classes that `peer` accepts, by the negotiation alone.
+
+    Parameters
+    ----------
+    peer : Peer
+        Whom to ask.
+    calling_ae_title : str
+        Who we are.
+    sop_class_uids : collection of str
+        Such as `REPORT_SOP_CLASSES`, of which one will do, and `PUSH_MODEL`; at most 64.
+    timeout_s : float
+        For each step.
+    tls : ssl.SSLContext, optional
+        To connect with, of :func:`dicom_node.tls.client_context`.
+
+    Raises
+    ------
+    PeerError
+        When there is no association.
+    """
+    pairs = [(uid, syntax) for uid in sop_class_uids for syntax in _LITTLE_ENDIAN]
     with associated(peer, calling_ae_title, pairs, timeout_s, tls) as assoc:
-        return bool(accepted(assoc))
+        return frozenset(accepted(assoc))
 
 
 def _in_rounds(files: Sequence[File | Sent]) -> Iterator[tuple[list[File | Sent], set[Pair]]]:

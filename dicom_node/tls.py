@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,9 +74,52 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return _prepared(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), files)
 
 
+def expiry(certificate: Path) -> datetime:
+    """Return when the first certificate of a PEM file expires.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file is missing or is not PEM.
+    """
+    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), CERTIFICATE, certificate)
+    pem = certificate.read_text("ascii", "replace")
+    begin, end = pem.index(ssl.PEM_HEADER), pem.index(ssl.PEM_FOOTER)
+    der = ssl.PEM_cert_to_DER_cert(pem[begin:end] + ssl.PEM_FOOTER)
+    # RFC 5280 4.1: Certificate > TBSCertificate > version (optional), serialNumber, signature,
+    # issuer, validity > notBefore, notAfter
+    fields = _der_items(_der_items(_der_items(der)[0][1])[0][1])
+    if fields[0][0] == _DER_VERSION:
+        del fields[0]
+    tag, text = _der_items(fields[3][1])[1]
+    style = "%y%m%d%H%M%SZ" if tag == _DER_UTC_TIME else "%Y%m%d%H%M%SZ"
+    return datetime.strptime(text.decode("ascii"), style).replace(tzinfo=UTC)
+
+
+# X.690 8.1: tags, as far as they are looked at.
+_DER_VERSION, _DER_UTC_TIME = 0xA0, 0x17
+
+
+def _der_items(data: bytes) -> list[tuple[int, bytes]]:
+    """Split DER into (tag, content) pairs (X.690 8.1.3)."""
+    found, at = [], 0
+    while at < len(data):
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if length & 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(data[at : at + size], "big")
+            at += size
+        found.append((tag, data[at : at + length]))
+        at += length
+    return found
+
+
 def _prepared(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(":".join(CIPHER_SUITES))
+    # RFC 9325 3.5 and 4.5: no renegotiation; keys of 112 bits of security, such as RSA 2048.
+    context.set_ciphers(":".join((*CIPHER_SUITES, "@SECLEVEL=2")))
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.verify_mode = ssl.CERT_REQUIRED
     # What is in `authority` is trusted as it is, be it an authority, one between, or a peer's own.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

@@ -13,7 +13,7 @@ from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.fallback import as_sop_class
 from dicom_node.peer import Peer
-from dicom_node.storage_scu import Sent, deliver, echo, send
+from dicom_node.storage_scu import Sent, accepts, deliver, echo, offers, send
 from tests.datasets import ROOT, image, part10
 from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
 
@@ -191,6 +191,15 @@ def test_it_is_told_whether_the_peer_offers_storage_commitment(pacs):
     without, offering = pacs(REPORTS), pacs([*REPORTS, (PUSH_MODEL, IMPLICIT)])
     assert not deliver(REPORT, without.peer, "CXR", 20).offers_commitment
     assert deliver(REPORT, offering.peer, "CXR", 20).offers_commitment
+
+
+def test_it_is_asked_in_one_association_what_a_peer_takes(pacs):
+    peer = pacs([(SR, IMPLICIT), (PUSH_MODEL, EXPLICIT), (CR, EXPLICIT)])
+    asked = [*REPORT_SOP_CLASSES, PUSH_MODEL]
+    assert offers(peer.peer, "CXR", asked, 20) == {SR, PUSH_MODEL}
+    assert peer.associations == 1
+    assert accepts(peer.peer, "CXR", SR, 20)
+    assert not accepts(peer.peer, "CXR", SR_3D, 20)
 
 
 def companions():

@@ -3,6 +3,7 @@ import ssl
 import subprocess
 import warnings
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dicom_node.commitment import PUSH_MODEL, Reference, request_commitment
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PeerError
 from dicom_node.storage_scu import accepts, deliver, echo, send
-from dicom_node.tls import CIPHER_SUITES, client_context, server_context
+from dicom_node.tls import CIPHER_SUITES, client_context, expiry, server_context
 from tests.certificates import Authority
 from tests.datasets import ROOT, image, part10
 from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
@@ -188,6 +189,15 @@ def test_an_encrypted_key_is_told_apart_and_no_password_is_asked_for(node, tmp_p
     )
     with pytest.raises(ConfigurationError, match=r"CXR_TLS_KEY: .* is encrypted"):
         client_context(replace(node, key=locked))
+
+
+def test_the_expiry_of_a_certificate_is_read(node, ours):
+    now = datetime.now(UTC)
+    assert now + timedelta(days=1) < expiry(node.certificate) < now + timedelta(days=3)
+    assert expiry(ours.issue("for-long", days=20_000).certificate) > now + timedelta(days=19_000)
+    assert expiry(ours.issue("expired", days=0).certificate) <= datetime.now(UTC)
+    with pytest.raises(ConfigurationError, match="CXR_TLS_CERTIFICATE"):
+        expiry(node.key)
 
 
 # --- associations ----------------------------------------------------------------------------
