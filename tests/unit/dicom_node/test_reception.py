@@ -154,6 +154,29 @@ def test_a_class_that_was_not_negotiated_is_not_stored(archive):
     assert files(archive) == []
 
 
+SR, KEY_OBJECT, CAPTURE = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("88.34", "88.59", "7"))
+
+
+@pytest.mark.parametrize("sop_class", [SR, KEY_OBJECT, CAPTURE])
+def test_what_a_cxr_worker_made_is_answered_with_success_and_not_kept(archive, sop_class):
+    event, record = FakeEvent(image(SOPClassUID=sop_class, Manufacturer="cxr-worker")), FakeRecord()
+    assert handle_store(event, archive, record) == 0x0000
+    assert (files(archive), record.received) == ([], [])
+    assert not has_sent(event.assoc)
+
+
+@pytest.mark.parametrize("sop_class", [SR, KEY_OBJECT])
+def test_documents_of_others_are_refused_with_a_comment(archive, sop_class):
+    reply = handle_store(FakeEvent(image(SOPClassUID=sop_class)), archive, FakeRecord())
+    assert (reply, reply.comment) == (0x0122, "This SOP class is not stored here")
+    assert files(archive) == []
+
+
+def test_a_secondary_capture_of_others_is_stored(archive):
+    assert handle_store(FakeEvent(image(SOPClassUID=CAPTURE)), archive, FakeRecord()) == 0x0000
+    assert len(files(archive)) == 1
+
+
 def test_no_comment_is_longer_than_its_vr_allows_or_holds_patient_data(archive):
     events = [
         (FakeEvent(data=b"rubbish"), FakeRecord()),
