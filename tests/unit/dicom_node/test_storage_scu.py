@@ -172,11 +172,11 @@ def test_a_report_of_which_no_class_is_supported_is_refused(pacs):
 
 
 def test_a_peer_that_accepts_no_class_of_a_report_is_told_which(pacs):
-    for accepts in ([(CR, EXPLICIT)], [(VERIFICATION, IMPLICIT)]):
+    for other in ((CR, EXPLICIT), (VERIFICATION, IMPLICIT)):
         with pytest.raises(
             ReportRefused, match=f"accepts neither .* allow one of {SR_3D}"
         ) as error:
-            deliver(REPORT, pacs([*accepts, (PUSH_MODEL, EXPLICIT)]).peer, "CXR", 20)
+            deliver(REPORT, pacs([other, (PUSH_MODEL, EXPLICIT)]).peer, "CXR", 20)
         assert error.value.status == 0x0122
 
 
