@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 # Before each try to report on an association of our own.
 WAITS_S: Final = (0.0, 5.0, 30.0, 120.0)
 _MAX_WAITING = 64
+_MAX_KNOWN = 1000
 _TIMEOUT_S = 30.0
 _MAXIMUM_PDU = 262144
 
@@ -61,6 +63,7 @@ class _Request:
     ae_title: str
     context_id: int
     syntax: UID
+    is_duplicate: bool
 
 
 class CommitmentSCP:
@@ -79,8 +82,6 @@ class CommitmentSCP:
         Where an AE title is found when its association has ended.
     peer_tls : mapping of str to ssl.SSLContext
         What to connect with to those of them that take TLS.
-    waits_s : sequence of float
-        Before each try to report on an association of our own.
     """
 
     def __init__(
@@ -90,19 +91,19 @@ class CommitmentSCP:
         on_commitment: OnCommitment,
         peers: Mapping[str, Peer],
         peer_tls: Mapping[str, ssl.SSLContext],
-        waits_s: Sequence[float] = WAITS_S,
     ) -> None:
         self._ae_title = ae_title
         self._failure_of = failure_of
         self._on_commitment = on_commitment
         self._peers = peers
         self._peer_tls = peer_tls
-        self._waits_s = waits_s
         self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
         self._stopped = threading.Event()
         # What each association still owes, and the message that told it, until it is acknowledged.
         self._asked: dict[Any, list[_Request]] = {}
         self._told: dict[tuple[Any, int], _Request] = {}
+        # What a Transaction UID stands for, by who asked.
+        self._known: OrderedDict[tuple[str, str], tuple[Reference, ...]] = OrderedDict()
 
     def attach(self, assoc: Any) -> None:
         """Follow an association, before its thread starts.
@@ -158,12 +159,17 @@ class CommitmentSCP:
         except Exception as error:
             why = str(error) if isinstance(error, ValueError) else "the data set cannot be read"
             raise _Refused(Status.INVALID_ARGUMENT, why) from error
+        ae_title = str(event.assoc.requestor.ae_title).strip()
+        known = self._known.setdefault((ae_title, transaction_uid), tuple(references))
+        while len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
         return _Request(
             transaction_uid,
             tuple(references),
-            str(event.assoc.requestor.ae_title).strip(),
+            ae_title,
             int(event.context.context_id),
             UID(event.context.transfer_syntax),
+            is_duplicate=known != tuple(references),
         )
 
     def on_event_report(self, event: Any) -> tuple[int, None]:
@@ -203,7 +209,11 @@ class CommitmentSCP:
         failed: list[tuple[str, int]] = []
         for reference in dict.fromkeys(request.references):
             try:
-                reason = self._failure_of(reference)
+                reason = (
+                    int(Status.DUPLICATE_TRANSACTION)
+                    if request.is_duplicate
+                    else self._failure_of(reference)
+                )
             except Exception as error:  # noqa: BLE001 - the database may be away
                 log.error("storage commitment cannot look: %s", type(error).__name__)  # noqa: TRY400
                 reason = Status.PROCESSING_FAILURE
@@ -232,15 +242,15 @@ class CommitmentSCP:
         _log_result(commitment, request)
 
     def _acknowledged(self, assoc: Any, message: Any) -> None:
-        request = self._told.get((assoc, message.MessageIDBeingRespondedTo))
-        if request is None:
-            return
-        if message.Status != Status.SUCCESS:
+        request = self._told.pop((assoc, message.MessageIDBeingRespondedTo), None)
+        if request is not None and message.Status != Status.SUCCESS:
             log.warning(
                 "%s answered 0x%04X to storage commitment result %s",
-                request.ae_title, message.Status, request.transaction_uid,
-            )  # fmt: skip
-        del self._told[assoc, message.MessageIDBeingRespondedTo]
+                request.ae_title,
+                message.Status,
+                request.transaction_uid,
+            )
+            self._report_later(request)
 
     def _report_later(self, request: _Request) -> None:
         if request.ae_title not in self._peers:
@@ -256,7 +266,7 @@ class CommitmentSCP:
 
     def _report(self, request: _Request) -> None:
         try:
-            for wait_s in self._waits_s:
+            for wait_s in WAITS_S:
                 if self._stopped.wait(wait_s):
                     return
                 if self._report_once(request, self._peers[request.ae_title]):
