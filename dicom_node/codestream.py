@@ -35,6 +35,8 @@ class Claim(NamedTuple):
         Its size, and its components.
     bits : int
         Of the first component's samples.
+    is_signed : bool
+        Whether these may be negative; only JPEG 2000 tells.
     is_complete : bool
         Whether its end is there.
     """
@@ -43,6 +45,7 @@ class Claim(NamedTuple):
     columns: int
     samples: int
     bits: int
+    is_signed: bool
     is_complete: bool
 
 
@@ -70,8 +73,8 @@ def _jpeg2000_claim(frame: bytes, at: int) -> Claim:
     """Read the SIZ segment: the reference grid, less the image's offset in it."""
     right, bottom, left, top = struct.unpack_from(">4I", frame, at + 8)
     samples, depth = struct.unpack_from(">HB", frame, at + 40)
-    bits = (depth & 0x7F) + 1  # the upper bit tells the sign
-    return Claim(bottom - top, right - left, samples, bits, _END in frame[at:])
+    bits, is_signed = (depth & 0x7F) + 1, depth > 0x7F
+    return Claim(bottom - top, right - left, samples, bits, is_signed, _END in frame[at:])
 
 
 def _jpeg_claim(frame: bytes) -> Claim | None:
@@ -85,7 +88,7 @@ def _jpeg_claim(frame: bytes) -> Claim | None:
             at += 2
         elif marker in _FRAME_MARKERS:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
-            return Claim(rows, columns, samples, bits, _END in frame[at:])
+            return Claim(rows, columns, samples, bits, False, _END in frame[at:])
         else:
             at += 2 + int(struct.unpack_from(">H", frame, at + 2)[0])
     return None

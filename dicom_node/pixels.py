@@ -1,7 +1,7 @@
 """A dataset's pixels as they are meant to be seen: float32 in [0, 1], MONOCHROME2 sense.
 
 The grey scale pipeline (modality LUT, VOI LUT, presentation) is a function of the stored value
-alone. It is computed once for each value that occurs, in float32, and looked up for each pixel.
+alone. It is computed once for each value that occurs, and looked up for each pixel.
 
 References
 ----------
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.multival import MultiValue
@@ -28,6 +29,8 @@ from dicom_node.decoders import stored_values
 from dicom_node.errors import InstanceError, InvalidInstance, UnsupportedInstance
 
 Floats = npt.NDArray[np.float32]
+# Values on their way through the grey scale pipeline; float32 would lose a large intercept's part.
+Doubles = npt.NDArray[np.float64]
 
 # Rows x columns x samples: well above the largest detector (about 20 million), well below what
 # makes a worker run out of memory.
@@ -44,6 +47,9 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Where stored values are as the modality wrote them, with whatever is in the unused bits; a
 # compressed code stream holds BitsStored bits only.
 _VERBATIM = frozenset({*UNCOMPRESSED_TRANSFER_SYNTAXES, str(RLELossless)})
+
+# PS3.5 6.2
+_BINARY_NUMBERS = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
 
 # A table is computed for the values between the smallest and the largest, up to so many.
 _TABLE_SIZE = 1 << 16
@@ -120,10 +126,15 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 
 def _number(ds: Dataset, keyword: str, default: float) -> float:
-    """Return the first value of an element as a finite number, or the default."""
+    """Return the first value of an element as a finite number, or the default.
+
+    A decimal string that came as a binary number is none: its characters would be taken for one.
+    """
     try:
+        if dictionary_VR(keyword) == "DS" and ds[keyword].VR in _BINARY_NUMBERS:
+            return default
         value = ds.get(keyword)
-        number = float(next(iter(value)) if isinstance(value, MultiValue) else value)
+        number = float(next(iter(value)) if isinstance(value, (MultiValue, list)) else value)
     except Exception:  # noqa: BLE001 - a value is converted when it is read, and fails in all ways
         return default
     return number if np.isfinite(number) else default
@@ -141,8 +152,8 @@ def _check_code_stream(ds: Dataset) -> None:
     claim = read_claim(get_frame(ds.PixelData, 0, number_of_frames=1))
     if claim is None or claim[:3] != (ds.Rows, ds.Columns, ds.SamplesPerPixel):
         raise ValueError("the code stream and the dataset differ in size")
-    if claim.bits > ds.BitsAllocated:
-        raise ValueError("the code stream's values do not fit into the bits allocated")
+    if claim.bits > ds.BitsAllocated or (claim.is_signed and ds.PixelRepresentation == 0):
+        raise ValueError("the code stream's values do not fit into the stored ones")
     if not claim.is_complete:
         raise ValueError("the code stream was cut off")
 
@@ -169,7 +180,10 @@ def _without_unused_bits(array: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[An
         raise ValueError("bits stored, high bit and bits allocated contradict each other")
     if bits_stored == width:
         return array
-    return (array << (width - 1 - high_bit)) >> (width - bits_stored)
+    stored = (array << (width - 1 - high_bit)) >> (width - bits_stored)
+    if np.isnan(_number(ds, "HighBit", np.nan)) and (stored != array).any():
+        raise ValueError("the high bit is not given, and the unused bits are used")
+    return stored
 
 
 def _luminance(stored: npt.NDArray[Any], photometric: str, ds: Dataset) -> Floats:
@@ -219,10 +233,11 @@ def _displayed(
     padding = _padding(values, ds)
     counted = np.broadcast_to(occurs & ~padding, values.shape)
     outputs = _modality(values, ds)
-    shown = _voi(outputs, ds)
-    if shown is None or _is_flat(shown[counted]):
+    in_window = _voi(outputs, ds)
+    if in_window is None or _is_flat(in_window[counted]):
         # No window, or one that hides the whole image.
-        shown = _stretched(outputs, counted)
+        in_window = _stretched(outputs, counted)
+    shown = in_window.astype(np.float32)
     # PS3.3 C.11.6.1.2: INVERSE goes with MONOCHROME1, and both say the same thing once.
     if (
         _text(ds, "PresentationLUTShape") == "INVERSE"
@@ -233,7 +248,7 @@ def _displayed(
     return shown
 
 
-def _is_flat(values: Floats) -> bool:
+def _is_flat(values: Doubles) -> bool:
     return bool(values.size == 0 or values.min() == values.max())
 
 
@@ -249,65 +264,69 @@ def _padding(values: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.bool_]:
     return (values >= min(first, last)) & (values <= max(first, last))
 
 
-def _stretched(outputs: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
+def _stretched(outputs: Doubles, counted: npt.NDArray[np.bool_]) -> Doubles:
     """Map the darkest value that counts to 0 and the brightest to 1."""
     if not counted.any():
-        return np.zeros(outputs.shape, np.float32)
+        return np.zeros(outputs.shape)
     low, high = outputs[counted].min(), outputs[counted].max()
     if low == high:
-        return np.zeros(outputs.shape, np.float32)
+        return np.zeros(outputs.shape)
     return np.clip((outputs - low) / (high - low), 0, 1)
 
 
-def _modality(values: npt.NDArray[Any], ds: Dataset) -> Floats:
+def _modality(values: npt.NDArray[Any], ds: Dataset) -> Doubles:
     """Apply the modality LUT, or slope and intercept (PS3.3 C.11.1)."""
     if ds.get("ModalityLUTSequence"):
         entries, _ = _looked_up(values, ds.ModalityLUTSequence[0])
         return entries
-    slope = np.float32(_number(ds, "RescaleSlope", 1) or 1)
-    return values.astype(np.float32) * slope + np.float32(_number(ds, "RescaleIntercept", 0))
+    slope, intercept = _number(ds, "RescaleSlope", np.nan), _number(ds, "RescaleIntercept", np.nan)
+    if np.isnan(slope) and not np.isnan(intercept):
+        # Both or none. A negative slope that was lost would leave the image inverted.
+        raise ValueError("there is a rescale intercept without a slope")
+    slope = 1 if np.isnan(slope) or slope == 0 else slope
+    return values * slope + (0 if np.isnan(intercept) else intercept)
 
 
-def _voi(outputs: Floats, ds: Dataset) -> Floats | None:
+def _voi(outputs: Doubles, ds: Dataset) -> Doubles | None:
     """Apply the first VOI LUT, or else the first window; None when there is none (C.11.2)."""
     if ds.get("VOILUTSequence"):
         entries, bits = _looked_up(outputs, ds.VOILUTSequence[0])
-        return np.clip(entries / np.float32((1 << bits) - 1), 0, 1)
+        return np.clip(entries / ((1 << bits) - 1), 0, 1)
     center = _number(ds, "WindowCenter", np.nan)
     width = _number(ds, "WindowWidth", np.nan)
     function = _VOI_FUNCTIONS.get(_text(ds, "VOILUTFunction") or "LINEAR", _linear)
     least = 1 if function is _linear else np.nextafter(0, 1)
     if not (np.isfinite(center) and width >= least):
         return None
-    return np.clip(function(outputs, np.float32(center), np.float32(width)), 0, 1)
+    return np.clip(function(outputs, center, width), 0, 1)
 
 
-def _linear(x: Floats, center: np.float32, width: np.float32) -> Floats:
+def _linear(x: Doubles, center: float, width: float) -> Doubles:
     """PS3.3 C.11.2.1.2.1, Equation C.11-2 for an output of [0, 1]."""
     if width == 1:
-        return (x > center - np.float32(0.5)).astype(np.float32)
-    return (x - (center - np.float32(0.5))) / (width - np.float32(1)) + np.float32(0.5)
+        return (x > center - 0.5).astype(np.float64)
+    return (x - (center - 0.5)) / (width - 1) + 0.5
 
 
-def _linear_exact(x: Floats, center: np.float32, width: np.float32) -> Floats:
+def _linear_exact(x: Doubles, center: float, width: float) -> Doubles:
     """PS3.3 C.11.2.1.3.2."""
-    return (x - center) / width + np.float32(0.5)
+    return (x - center) / width + 0.5
 
 
-def _sigmoid(x: Floats, center: np.float32, width: np.float32) -> Floats:
+def _sigmoid(x: Doubles, center: float, width: float) -> Doubles:
     """PS3.3 C.11.2.1.3.1; the exponent is bounded, as float32 ends at e^88."""
-    exponent = np.clip(np.float32(-4) * (x - center) / width, -80, 80)
-    return np.float32(1) / (np.float32(1) + np.exp(exponent))
+    exponent = np.clip(-4 * (x - center) / width, -80, 80)
+    return 1 / (1 + np.exp(exponent))
 
 
-_VOI_FUNCTIONS: dict[str, Callable[[Floats, np.float32, np.float32], Floats]] = {
+_VOI_FUNCTIONS: dict[str, Callable[[Doubles, float, float], Doubles]] = {
     "LINEAR": _linear,
     "LINEAR_EXACT": _linear_exact,
     "SIGMOID": _sigmoid,
 }
 
 
-def _looked_up(values: npt.NDArray[Any], item: Dataset) -> tuple[Floats, int]:
+def _looked_up(values: npt.NDArray[Any], item: Dataset) -> tuple[Doubles, int]:
     """Return the entry of an item's LUT for each value, and the bits of an entry (C.11.1.1)."""
     length, first, bits = (int(v) for v in item.LUTDescriptor)
     entries = _lut_entries(item, length % _TABLE_SIZE or _TABLE_SIZE)
@@ -326,12 +345,12 @@ def _first_mapped(first: int, length: int, values: npt.NDArray[Any]) -> int:
     return first if first <= high and low < first + length else other
 
 
-def _lut_entries(item: Dataset, length: int) -> Floats:
+def _lut_entries(item: Dataset, length: int) -> Doubles:
     """Return a LUT's entries: US or SS as numbers, OW as bytes, 8-bit ones possibly packed."""
     data = item.LUTData
     if isinstance(data, bytes):
         data = np.frombuffer(data, np.uint8 if len(data) < 2 * length else "<u2")
-    entries = np.asarray(data, np.float32).reshape(-1)[:length]
+    entries = np.asarray(data, np.float64).reshape(-1)[:length]
     if entries.size == 0:
         raise ValueError("the LUT is empty")
     return entries

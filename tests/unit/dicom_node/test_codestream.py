@@ -33,14 +33,14 @@ def test_real_code_streams_claim_what_their_datasets_say(name):
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"\xff\xc0" * 9}])
 def test_the_size_of_a_jpeg_is_found_behind_other_segments(options):
-    assert read_claim(jpeg(30, 20, **options)) == Claim(30, 20, 1, 8, True)
+    assert read_claim(jpeg(30, 20, **options)) == Claim(30, 20, 1, 8, False, True)
 
 
 def test_the_size_of_jpeg_ls_is_found():
     ds = image(np.arange(600, dtype=np.uint16).reshape(30, 20))
     ds.compress("1.2.840.10008.1.2.4.80", generate_instance_uid=False)
     claim = read_claim(get_frame(ds.PixelData, 0, number_of_frames=1))
-    assert claim == Claim(30, 20, 1, 16, True)
+    assert claim == Claim(30, 20, 1, 16, False, True)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_tells_no_size_is_none(frame):
 
 
 def test_the_size_inside_a_jp2_file_is_found():
-    assert read_claim(b"\0\0\0\x0cjP  \r\n\x87\n" + HTJ2K_RAMP) == Claim(8, 8, 1, 16, True)
+    assert read_claim(b"\0\0\0\x0cjP  \r\n\x87\n" + HTJ2K_RAMP) == Claim(8, 8, 1, 16, False, True)
 
 
 def test_a_jpeg_that_tells_no_size_is_not_given_to_a_decoder_that_would_never_return(monkeypatch):
