@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import ssl
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import PeerError, ReportRefused
+from tests.certificates import Authority
 from tests.ward import PACS, VIEWER, Ward, chest
 from worker import relay
 from worker.desk import Bell
 from worker.states import JobKind
+from worker.tables import Companion, Delivery
 
 
 @pytest.fixture
@@ -174,3 +178,68 @@ def test_a_destination_that_is_no_longer_set_still_gets_what_it_is_owed(
     later.work()
     assert later.states() == ["DELIVERED"]
     assert {peer for _, peer, *_ in later.send.sent} == {PACS, VIEWER}
+
+
+# --- what goes along -------------------------------------------------------------------------
+
+
+def test_a_companion_that_is_refused_is_told_and_the_report_is_delivered(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    ward = Ward(tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS}?companions=key-object")
+    reported(ward)
+    ward.send.refused = {0}
+    with caplog.at_level(logging.INFO, logger="worker.delivering"):
+        ward.deliver(PACS)
+    assert ward.states() == ["DELIVERED"]
+    answer = ward.all(Delivery)[0].last_answer
+    (companion,) = ward.all(Companion)
+    refused = f"key object {companion.sop_instance_uid} not taken: the data set does not match"
+    assert answer.startswith(f"success (0x0000); {refused}")
+    (line,) = caplog.messages
+    assert line.endswith(answer)
+
+
+def test_the_database_says_as_what_a_report_was_taken(ward: Ward) -> None:
+    reported(ward)
+    ward.deliver(PACS)
+    row, other = ward.all(Delivery)
+    report = ward.reports()[0]
+    assert (row.sop_class_uid, row.sop_instance_uid) == (report.SOPClassUID, report.SOPInstanceUID)
+    assert (other.sop_class_uid, other.sop_instance_uid) == (None, None)
+
+
+# --- TLS -------------------------------------------------------------------------------------
+
+
+def test_a_destination_with_tls_gets_tls_and_no_other(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    certificates = Authority(tmp_path / "ca").issue("us")
+    ward = Ward(
+        tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS}?tls=on,{VIEWER}",
+        CXR_TLS_CERTIFICATE=str(certificates.certificate), CXR_TLS_KEY=str(certificates.key),
+        CXR_TLS_AUTHORITY=str(certificates.authority),
+    )  # fmt: skip
+    ward.send.offers_commitment = True
+    reported(ward)
+    for destination in (PACS, VIEWER):
+        ward.deliver(destination)
+        ward.commit(destination)
+    assert [isinstance(tls, ssl.SSLContext) for tls in ward.send.tls] == [True, False]
+    assert [isinstance(tls, ssl.SSLContext) for tls in ward.ask.tls] == [True, False]
+
+
+def test_certificates_that_are_gone_are_told_and_the_report_stays_owed(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    ward = Ward(
+        tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS}?tls=on",
+        CXR_TLS_CERTIFICATE="gone.pem", CXR_TLS_KEY="gone.pem", CXR_TLS_AUTHORITY="gone.pem",
+    )  # fmt: skip
+    reported(ward)
+    ward.deliver(PACS)
+    assert ward.send.sent == []
+    (job,) = ward.jobs()
+    assert (job.state, job.last_error.split(":")[0]) == ("DUE", "CXR_TLS_AUTHORITY")
+    assert "CXR_TLS_AUTHORITY: " in caplog.text
