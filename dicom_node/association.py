@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from pynetdicom import evt
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import build_context, build_role
 
 from dicom_node.entity import application_entity
 from dicom_node.errors import PeerError
@@ -36,6 +36,7 @@ def associated(
     timeout_s: float,
     tls: ssl.SSLContext | None = None,
     handlers: Collection[tuple[Any, Callable[[Any], Any]]] = (),
+    scp_of: Collection[str] = (),
 ) -> Iterator[Any]:
     """Open an association with one presentation context a pair; release it, or abort on errors.
 
@@ -56,6 +57,8 @@ def associated(
         To connect with, of :func:`dicom_node.tls.client_context`.
     handlers : collection of (event, callable)
         What the association reports to.
+    scp_of : collection of str
+        Abstract syntaxes of which we are the SCP, though it is we who ask (PS3.7 D.3.3.4).
 
     Raises
     ------
@@ -74,6 +77,7 @@ def associated(
                 *handlers,
             ],
             tls_args=None if tls is None else (tls, None),
+            ext_neg=[build_role(uid, scp_role=True) for uid in scp_of],
         )
     except OSError as error:  # the host name
         raise PeerError(why_unreachable(peer, tls, timeout_s), str(peer)) from error

@@ -30,6 +30,8 @@ class Pacs:
         To listen with.
     handlers
         Further (event, callable).
+    scu_of
+        Pairs of which it is the SCU though others ask (PS3.7 D.3.3.4).
     """
 
     def __init__(
@@ -39,12 +41,15 @@ class Pacs:
         answer: int | Callable[[Any], int] = 0x0000,
         tls: ssl.SSLContext | None = None,
         handlers: Sequence[tuple[Any, Callable[[Any], Any]]] = (),
+        scu_of: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.answer, self.files, self.classes = answer, [], []
         self.associations, self.released = 0, threading.Event()
         self.entity = AE("PACS")
         for sop_class, syntax in accepts:
             self.entity.add_supported_context(sop_class, syntax)
+        for sop_class, syntax in scu_of:
+            self.entity.add_supported_context(sop_class, syntax, scu_role=False, scp_role=True)
         self.server = self.entity.start_server(
             ("127.0.0.1", 0),
             block=False,
