@@ -9,24 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicom_node.archive import Archive
 from dicom_node.errors import InstanceError
 from worker.ledger import NewCompanion, Story
-from worker.reporting import (
-    ArchiveAway,
-    answer_of,
-    device_of,
-    instance_finding,
-    read_instance,
-    store,
-)
+from worker.reading import ArchiveAway, pixels_of, read_bytes, read_header
+from worker.reporting import answer_of, device_of, instance_finding, store
 from worker.states import CompanionKind, Finding
 from worker.tables import FindingRow, Instance
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from dicom_node.decoder_child import Decoder
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +43,7 @@ class _Plan(NamedTuple):
 
 
 def write_companions(
-    archive: Archive, story: Story, kinds: Collection[CompanionKind]
+    archive: Archive, decoder: Decoder, story: Story, kinds: Collection[CompanionKind]
 ) -> list[NewCompanion]:
     """Build what goes with the report of a study and write it to the archive.
 
@@ -64,7 +61,7 @@ def write_companions(
     ArchiveAway
         When the archive cannot be read, or takes nothing now.
     """
-    plans = [*_pictures(archive, story), *_key_objects(archive, story)]
+    plans = [*_pictures(archive, decoder, story), *_key_objects(archive, story)]
     written = [_written(archive, story, plan) for plan in plans if plan.kind in kinds]
     return [companion for companion in written if companion is not None]
 
@@ -94,7 +91,7 @@ def _series_uid(story: Story, kind: CompanionKind) -> str:
 # --- pictures --------------------------------------------------------------------------------
 
 
-def _pictures(archive: Archive, story: Story) -> Iterator[_Plan]:
+def _pictures(archive: Archive, decoder: Decoder, story: Story) -> Iterator[_Plan]:
     """Plan a picture of each image that was assessed; the others are the report's concern."""
     from dicom_node.uids import companion_uid
 
@@ -104,20 +101,24 @@ def _pictures(archive: Archive, story: Story) -> Iterator[_Plan]:
             heat = "without map" if row.heatmap is None else "with map"
             shown = (instance.sop_instance_uid, answer_of(row), heat, PICTURE_VERSION)
             uid = companion_uid(series_uid, *shown)
-            build = partial(_capture, archive, story, (instance, row), number)
+            build = partial(_capture, archive, decoder, story, (instance, row), number)
             yield _Plan(CompanionKind.PICTURE, uid, instance.sop_instance_uid, build)
 
 
-def _capture(archive: Archive, story: Story, found: Found, number: int, uid: str) -> Dataset:
+def _capture(
+    archive: Archive, decoder: Decoder, story: Story, found: Found, number: int, uid: str
+) -> Dataset:
+    from pydicom import dcmread
+
     from dicom_node.capture import build_capture
-    from dicom_node.pixels import to_pixels
     from worker.picture import decode_heat, draw
 
     instance, row = found
-    source = read_instance(archive, instance.path)
+    data = read_bytes(archive, instance.path)
+    source = dcmread(BytesIO(data))
     device = device_of(story.model)
     picture = draw(
-        to_pixels(source),
+        pixels_of(decoder, source, data, instance.sop_instance_uid),
         instance_finding(instance, row),
         f"{device.name} {device.version}",
         calibrated=device.calibrated,
@@ -151,7 +152,7 @@ def _key_object(archive: Archive, story: Story, positive: list[Found], uid: str)
     from dicom_node.key_object import build_key_object
 
     return build_key_object(
-        [read_instance(archive, instance.path, pixels=False) for instance, _ in positive],
+        [read_header(archive, instance.path) for instance, _ in positive],
         [instance.sop_instance_uid for instance, _ in positive],
         device_of(story.model),
         sop_instance_uid=uid,

@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from dicom_node.archive import Archive, StoredFile
 from dicom_node.errors import InvalidInstance
 from worker.ledger import NewReport, Story
+from worker.reading import ArchiveAway, read_header
 from worker.tables import FindingRow, Instance, Model
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dicom_node.report import AlgorithmDevice, InstanceFinding
-
-
-class ArchiveAway(Exception):
-    """The archive is not there, full or read-only just now: a matter of waiting."""
-
-    @classmethod
-    def because(cls, error: OSError) -> ArchiveAway:
-        """Say what the archive said, without its path."""
-        return cls(error.strerror or type(error).__name__)
-
-
-def read_instance(archive: Archive, path: str, *, pixels: bool = True) -> Dataset:
-    """Read a stored instance, or all of it but its pixels.
-
-    Raises
-    ------
-    ArchiveAway
-        When it cannot be had now.
-    FileNotFoundError
-        When it is gone from its folder.
-    """
-    from pydicom import dcmread
-
-    with _open(archive, path) as file:
-        return dcmread(file, stop_before_pixels=not pixels)
-
-
-def read_bytes(archive: Archive, path: str) -> bytes:
-    """Read a stored file; raises as `read_instance` does."""
-    with _open(archive, path) as file:
-        return file.read()
-
-
-def _open(archive: Archive, path: str) -> BinaryIO:
-    try:
-        return archive.open(path)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and archive.absolute(path).parent.is_dir():
-            raise
-        raise ArchiveAway.because(error) from error
 
 
 def write_report(archive: Archive, story: Story) -> NewReport:
@@ -69,9 +30,7 @@ def write_report(archive: Archive, story: Story) -> NewReport:
     from dicom_node import report as sr
 
     study, model, last = story.study, story.model, story.last_report
-    evidence = [
-        read_instance(archive, instance.path, pixels=False) for instance, _ in story.findings
-    ]
+    evidence = [read_header(archive, instance.path) for instance, _ in story.findings]
     _require_one_patient(evidence)
     if last is not None and last.sop_instance_uid == _story_uid(story, last.revision):
         return NewReport(
@@ -93,7 +52,7 @@ def write_report(archive: Archive, story: Story) -> NewReport:
         revision=revision,
         # Without a time zone in the study, times in it are local: so is this one.
         content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
-        predecessor=None if last is None else read_instance(archive, last.path),
+        predecessor=None if last is None else read_header(archive, last.path),
     )
     stored = store(archive, study.study_instance_uid, uid, ds)
     return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)

@@ -14,15 +14,14 @@ from worker import ledger
 from worker.companions import write_companions
 from worker.desk import Bell, Desk, held
 from worker.ledger import Claim, LeaseLost, NewFinding
-from worker.reporting import ArchiveAway, read_bytes, write_report
+from worker.reading import ArchiveAway, pixels_of, read_bytes
+from worker.reporting import write_report
 from worker.states import Finding, JobKind
 from worker.tables import Instance
 
 if TYPE_CHECKING:
     import numpy as np
-    from pydicom import Dataset
 
-    from dicom_node.decoder_child import Decoder
     from model.fitness import Population
     from model.predict import ModelInfo, Prediction
 
@@ -154,18 +153,8 @@ def _prepare(
     verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
     if verdict.reason is not None:
         raise InvalidInstance(verdict.reason, "refused by its header", instance.sop_instance_uid)
-    pixels = _pixels(desk.decoder, ds, data, instance.sop_instance_uid)
+    pixels = pixels_of(desk.decoder, ds, data, instance.sop_instance_uid)
     return classifier.prepare(pixels), verdict.flags
-
-
-def _pixels(decoder: Decoder, ds: Dataset, data: bytes, sop_instance_uid: str) -> np.ndarray:
-    """Return the pixels of an instance; what is compressed is decoded where it harms nobody."""
-    from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES
-    from dicom_node.pixels import to_pixels
-
-    if str(ds.file_meta.get("TransferSyntaxUID")) in UNCOMPRESSED_TRANSFER_SYNTAXES:
-        return to_pixels(ds)
-    return decoder.to_pixels(data, sop_instance_uid)
 
 
 def _predict(
@@ -302,7 +291,7 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
         announce(Bell(JobKind.CLASSIFY))
         return
     new = write_report(desk.archive, story)
-    companions = write_companions(desk.archive, story, desk.settings.companions)
+    companions = write_companions(desk.archive, desk.decoder, story, desk.settings.companions)
     destinations = [str(each.peer) for each in desk.settings.destinations]
     with desk.sessions() as session, session.begin():
         ledger.save_report(session, claim, new, destinations, desk.clock(), companions)

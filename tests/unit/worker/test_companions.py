@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import RLELossless
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node import capture
+from dicom_node.errors import InvalidInstance
 from model.predict import Prediction
 from tests.fakes import PRESENT, new_uid
 from tests.validation import dciodvfy_errors
@@ -244,6 +247,28 @@ def test_what_cannot_be_drawn_does_not_hold_up_the_report(
     assert [row.kind for row in ward.all(Companion)] == [KEY_OBJECT]
     (line,) = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
     assert line.endswith("goes without a PICTURE: ValueError")
+
+
+class Failing:
+    """A decoder that fails, for whatever reason, on what it has decoded before."""
+
+    def to_pixels(self, _: bytes, uid: str) -> np.ndarray:
+        raise InvalidInstance("UNDECODABLE", "The image's decoder crashed.", uid)
+
+
+def test_a_compressed_image_is_decoded_where_it_harms_nobody(
+    ward: Ward, caplog: pytest.LogCaptureFixture
+) -> None:
+    ds = chest()
+    ds.compress(RLELossless)
+    ward.receive(ds)
+    ward.classify()
+    ward.clock.forward(10)
+    ward.desk.decoder.close()
+    ward.desk = replace(ward.desk, decoder=Failing())
+    ward.report()
+    assert made(ward, PICTURE) == []
+    assert f"{ds.SOPInstanceUID} goes without a PICTURE: The image's decoder" in caplog.text
 
 
 # --- delivered -------------------------------------------------------------------------------

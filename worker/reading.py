@@ -1,0 +1,77 @@
+"""From the archive to a data set or its pixels, for the steps that look at images again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+from dicom_node.archive import Archive
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+    from dicom_node.decoder_child import Decoder
+
+
+class ArchiveAway(Exception):
+    """The archive is not there, full or read-only just now: a matter of waiting."""
+
+    @classmethod
+    def because(cls, error: OSError) -> ArchiveAway:
+        """Say what the archive said, without its path."""
+        return cls(error.strerror or type(error).__name__)
+
+
+def read_header(archive: Archive, path: str) -> Dataset:
+    """Read a stored instance but its pixels.
+
+    Raises
+    ------
+    ArchiveAway
+        When it cannot be had now.
+    FileNotFoundError
+        When it is gone from its folder.
+    """
+    from pydicom import dcmread
+
+    with _open(archive, path) as file:
+        return dcmread(file, stop_before_pixels=True)
+
+
+def read_bytes(archive: Archive, path: str) -> bytes:
+    """Read a stored file; raises as `read_header` does."""
+    with _open(archive, path) as file:
+        return file.read()
+
+
+def _open(archive: Archive, path: str) -> BinaryIO:
+    try:
+        return archive.open(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and archive.absolute(path).parent.is_dir():
+            raise
+        raise ArchiveAway.because(error) from error
+
+
+def pixels_of(
+    decoder: Decoder, ds: Dataset, data: bytes, sop_instance_uid: str
+) -> NDArray[np.float32]:
+    """Return the pixels of an instance; what is compressed is decoded where it harms nobody.
+
+    Parameters
+    ----------
+    ds, data
+        The instance, and the file that it was read from.
+
+    Raises
+    ------
+    InstanceError, DecoderAway
+        As `Decoder.to_pixels` does.
+    """
+    from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES
+    from dicom_node.pixels import to_pixels
+
+    if str(ds.file_meta.get("TransferSyntaxUID")) in UNCOMPRESSED_TRANSFER_SYNTAXES:
+        return to_pixels(ds)
+    return decoder.to_pixels(data, sop_instance_uid)
