@@ -35,7 +35,7 @@ AWAY_S = 60
 
 
 class Deliver(Protocol):
-    """Sends a report with its companions; :func:`dicom_node.storage_scu.deliver_report` is one."""
+    """Sends a report and its companions; :func:`dicom_node.storage_scu.deliver` is one."""
 
     def __call__(
         self,

@@ -115,7 +115,7 @@ def deliver(destination: str) -> None:
     """Deliver one report to a destination."""
     from dicom_node import storage_scu
 
-    delivering.deliver(composition.desk(), destination, storage_scu.deliver_report, announce)
+    delivering.deliver(composition.desk(), destination, storage_scu.deliver, announce)
 
 
 @app.task(name="commit")
