@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,8 +141,22 @@ def store(assoc: Any, peer: Peer, file: File | Sent, folder: Path) -> Sent:
     if "Status" not in status:
         raise PeerError(f"{peer} did not answer a C-STORE in time, or hung up.", str(peer))
     words = describe(status.Status)
-    comment = status.get("ErrorComment", "")
-    return Sent(file.sop_instance_uid, status.Status, f"{words}: {comment}" if comment else words)
+    if comment := _without_patient(str(status.get("ErrorComment") or ""), path):
+        words = f"{words}: {comment}"
+    return Sent(file.sop_instance_uid, status.Status, words)
+
+
+def _without_patient(comment: str, path: Path) -> str:
+    """Return what a peer says of a file, in one line, without who the patient is."""
+    if not comment:
+        return ""
+    ds = dcmread(path, specific_tags=["PatientID", "PatientName", "PatientBirthDate"])
+    values = (part for elem in ds for part in re.split(r"[\^=\s]+", str(elem.value)))
+    for value in sorted(values, key=len, reverse=True):
+        pattern = re.escape(value) if len(value) > 3 else rf"\b{re.escape(value)}\b"
+        if value:
+            comment = re.sub(pattern, "...", comment, flags=re.IGNORECASE)
+    return " ".join(comment.split())
 
 
 def _in_default_syntax(path: Path, folder: Path) -> Path:

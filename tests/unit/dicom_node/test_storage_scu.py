@@ -6,7 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES
@@ -161,6 +161,20 @@ def test_a_report_that_is_refused_for_good_says_so(pacs, status):
     assert (error.value.status, error.value.peer) == (status, str(peer.peer))
     assert len(peer.files) == 1
     assert peer.released.wait(20), "a refusal is an answer: the association is released"
+
+
+def test_what_the_peer_comments_is_told_but_for_the_patient(pacs):
+    def answer(_):
+        ds = Dataset()
+        ds.Status = 0xA900
+        ds.ErrorComment = "coercion of id PAT-7: doe, Jane  is not 19700102 (series 7)"
+        return ds
+
+    patient = {"PatientID": "PAT-7", "PatientName": "Doe^Jane", "PatientBirthDate": "19700102"}
+    report = part10(image(SOPClassUID=SR_3D, **patient))
+    words = r"\(0xA900\): coercion of id \.\.\.: \.\.\., \.\.\. is not \.\.\. \(series 7\)\.$"
+    with pytest.raises(ReportRefused, match=words):
+        deliver(report, pacs(REPORTS, answer=answer).peer, "CXR", 20)
 
 
 def test_a_report_of_which_no_class_is_supported_is_refused(pacs):
