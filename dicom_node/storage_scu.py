@@ -170,10 +170,6 @@ def deliver(
     return Delivered(answer.status, sop_class_uid, answer.sop_instance_uid, sent, offers_commitment)
 
 
-# The name by which the tasks know it.
-deliver_report = deliver
-
-
 def _store_report(assoc: Any, peer: Peer, report: bytes, folder: Path) -> tuple[str, Sent]:
     """Send a report as the richest SOP class that the peer takes; say which, and its answer."""
     offered = accepted(assoc)
