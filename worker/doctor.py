@@ -5,12 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pydicom.uid import UID, KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
+
+from dicom_node.commitment import PUSH_MODEL
+from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PacsWorkerError
+from worker.destinations import Destination
 from worker.settings import Settings
+from worker.states import CompanionKind
 
 BROKER_TIMEOUT_S = 3
+CALL_TIMEOUT_S = 5
+EXPIRES_SOON = timedelta(days=30)
+COMPANION_SOP_CLASSES = {
+    CompanionKind.PICTURE: SecondaryCaptureImageStorage,
+    CompanionKind.KEY_OBJECT: KeyObjectSelectionDocumentStorage,
+}
 LOW_SPACE_BYTES = 5_000_000_000
 
 
@@ -29,13 +42,14 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Look at database, migrations, broker, archive, model, decoders and every destination."""
+    """Look at database, broker, archive, model, decoders, certificates and every destination."""
     looks: list[tuple[str, Callable[[Settings], Check]]] = [
         ("database", _database),
         ("broker", _broker),
         ("archive", _archive),
         ("model", _model),
         ("decoders", _decoders),
+        *([("tls", _tls)] if settings.tls_files else []),
         ("destinations", _destinations),
     ]
     for name, look in looks:
@@ -45,7 +59,7 @@ def examine(settings: Settings) -> Iterator[Check]:
             yield Check(name, "not usable", str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the other checks still run
             yield Check(name, f"failed with {type(error).__name__}", _advice(name))
-    yield from (_echo(settings, str(each.peer)) for each in settings.destinations)
+    yield from (_destination(settings, each) for each in settings.destinations)
 
 
 def _advice(name: str) -> str:
@@ -127,8 +141,6 @@ def _model(settings: Settings) -> Check:
 
 
 def _decoders(settings: Settings) -> Check:  # noqa: ARG001
-    from pydicom.uid import UID
-
     from dicom_node.contexts import COMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
 
     usable = decodable_transfer_syntaxes()
@@ -146,25 +158,55 @@ def _destinations(settings: Settings) -> Check:
     )
 
 
-def _echo(settings: Settings, destination: str) -> Check:
-    from dicom_node import storage_scu
-    from dicom_node.contexts import REPORT_SOP_CLASSES
-    from dicom_node.peer import Peer
+def _tls(settings: Settings) -> Check:
+    from dicom_node import tls
 
-    peer = Peer.parse(destination)
+    files = settings.tls_files
+    assert files is not None  # looked at only where they are set
+    tls.client_context(files)
+    expiry = tls.expiry(files.certificate)
+    port = f"listens on {settings.tls_port}" if settings.tls_port is not None else "does not listen"
+    found = f"{port}, our certificate expires on {expiry:%Y-%m-%d}"
+    left = expiry - datetime.now(UTC)
+    if left > EXPIRES_SOON:
+        return Check("tls", found)
+    when = f"in {left.days} days" if left.days >= 0 else "already"
+    return Check("tls", found, f"it expires {when}: put a new one into CXR_TLS_CERTIFICATE")
+
+
+def _destination(settings: Settings, destination: Destination) -> Check:
+    """Call a destination as a delivery would, but for the report."""
+    from dicom_node import storage_scu
+    from dicom_node.tls import client_context
+
+    peer, ours = destination.peer, settings.ae_title
+    asked = [*REPORT_SOP_CLASSES, *COMPANION_SOP_CLASSES.values(), PUSH_MODEL]
     try:
-        storage_scu.echo(peer, settings.ae_title, timeout_s=5)
+        files = settings.tls_files
+        tls = client_context(files) if files and destination.tls else None
+        storage_scu.echo(peer, ours, CALL_TIMEOUT_S, tls=tls)
+        taken = storage_scu.offers(peer, ours, asked, CALL_TIMEOUT_S, tls=tls)
     except PacsWorkerError as error:
-        return Check(destination, "does not answer C-ECHO", str(error))
-    try:
-        taken = storage_scu.accepts(peer, settings.ae_title, REPORT_SOP_CLASSES[0], timeout_s=5)
-    except PacsWorkerError:
-        taken = False
-    if not taken:
-        return Check(
-            destination,
-            "answers C-ECHO, but does not accept our reports",
-            f"allow {settings.ae_title} to store Comprehensive 3D SR ({REPORT_SOP_CLASSES[0]}) "
-            "there, then requeue what it refused",
-        )
-    return Check(destination, "answers C-ECHO and accepts our reports")
+        how = " over TLS" if destination.tls else ""
+        return Check(str(peer), f"does not answer C-ECHO{how}", str(error))
+    refused = [
+        f"{UID(uid).name} ({uid})"
+        for kind, uid in COMPANION_SOP_CLASSES.items()
+        if kind in destination.companions and uid not in taken
+    ]
+    if not taken & set(REPORT_SOP_CLASSES):
+        refused = [f"one of {', '.join(f'{UID(uid).name} ({uid})' for uid in REPORT_SOP_CLASSES)}"]
+    advice = f"allow {ours} to store {' and '.join(refused)} there, then requeue what it refused"
+    return Check(str(peer), _reception(destination, taken), advice if refused else "")
+
+
+def _reception(destination: Destination, taken: frozenset[str]) -> str:
+    """Say what a destination takes, and how."""
+    report = next((uid for uid in REPORT_SOP_CLASSES if uid in taken), None)
+    words = "does not accept our reports"
+    if report is not None:
+        words = f"takes reports as {UID(report).name.removesuffix(' Storage')}"
+    offered = "offers Storage Commitment" if PUSH_MODEL in taken else "offers no Storage Commitment"
+    if not destination.commitment:
+        offered += ", which is off here"
+    return f"answers C-ECHO{' over TLS' if destination.tls else ''}, {words}, {offered}"

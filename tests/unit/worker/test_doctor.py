@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,11 @@ from pynetdicom import AE
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
 from dicom_node.errors import ConfigurationError
+from dicom_node.tls import TlsFiles
+from tests.certificates import Authority
 from tests.fakes import model_info
 from tests.ledgers import Desk
 from worker import composition, database, doctor, ledger
@@ -156,12 +160,15 @@ def test_no_destination_is_something_to_look_at(tmp_path: Path) -> None:
     assert "CXR_DESTINATIONS" in examine(settings(tmp_path))["destinations"].advice
 
 
+COMPREHENSIVE_3D, COMPREHENSIVE, ENHANCED = REPORT_SOP_CLASSES
+
+
 @contextmanager
-def peer(*sop_classes: str) -> Iterator[str]:
+def peer(*sop_classes: str, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     entity = AE("GOOD")
     for uid in sop_classes:
         entity.add_supported_context(uid)
-    server = entity.start_server(("127.0.0.1", 0), block=False)
+    server = entity.start_server(("127.0.0.1", 0), block=False, ssl_context=tls)
     try:
         yield f"GOOD@127.0.0.1:{server.server_address[1]}"
     finally:
@@ -169,10 +176,27 @@ def peer(*sop_classes: str) -> Iterator[str]:
 
 
 def test_each_destination_is_asked(tmp_path: Path) -> None:
-    with peer(VERIFICATION, REPORT_SOP_CLASSES[0]) as good:
+    with peer(VERIFICATION, COMPREHENSIVE_3D) as good:
         checks = examine(settings(tmp_path, CXR_DESTINATIONS=f"{good},BAD@127.0.0.1:1"))
     assert checks[good].healthy
     assert "nothing listens" in checks["BAD@127.0.0.1:1"].advice
+
+
+@pytest.mark.parametrize(
+    ("sop_classes", "words"),
+    [
+        (REPORT_SOP_CLASSES, "takes reports as Comprehensive 3D SR, offers no Storage Commitment"),
+        ((ENHANCED, COMPREHENSIVE), "takes reports as Comprehensive SR,"),
+        ((ENHANCED, PUSH_MODEL), "takes reports as Enhanced SR, offers Storage Commitment"),
+    ],
+)
+def test_it_is_told_as_what_a_destination_takes_reports_and_whether_it_keeps_them(
+    tmp_path: Path, sop_classes: tuple[str, ...], words: str
+) -> None:
+    with peer(VERIFICATION, *sop_classes) as some:
+        check = examine(settings(tmp_path, CXR_DESTINATIONS=some))[some]
+    assert check.healthy
+    assert words in check.found
 
 
 def test_a_destination_that_takes_no_reports_is_told_before_the_first_is_refused(
@@ -180,4 +204,50 @@ def test_a_destination_that_takes_no_reports_is_told_before_the_first_is_refused
 ) -> None:
     with peer(VERIFICATION) as deaf:
         checks = examine(settings(tmp_path, CXR_DESTINATIONS=deaf))
-    assert "Comprehensive 3D SR" in checks[deaf].advice
+    assert "does not accept our reports" in checks[deaf].found
+    assert all(uid in checks[deaf].advice for uid in REPORT_SOP_CLASSES)
+
+
+def test_a_destination_that_does_not_take_its_companions_is_told(tmp_path: Path) -> None:
+    with peer(VERIFICATION, COMPREHENSIVE_3D) as some:
+        wanted = f"{some}?companions=picture"
+        check = examine(settings(tmp_path, CXR_DESTINATIONS=wanted))[some]
+    assert "Secondary Capture" in check.advice
+    assert "Key Object" not in check.advice
+
+
+def test_without_certificates_nothing_is_said_of_tls(tmp_path: Path) -> None:
+    assert "tls" not in examine(settings(tmp_path))
+
+
+def with_tls(files: TlsFiles, **environ: str) -> dict[str, str]:
+    return {
+        "CXR_TLS_CERTIFICATE": str(files.certificate), "CXR_TLS_KEY": str(files.key),
+        "CXR_TLS_AUTHORITY": str(files.authority), "CXR_TLS_PORT": "2762", **environ,
+    }  # fmt: skip
+
+
+def test_a_destination_is_asked_over_tls_where_it_is_set(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    environ = with_tls(authority.issue("us", days=400))
+    with peer(VERIFICATION, COMPREHENSIVE_3D, tls=authority.server("pacs")) as some:
+        checks = examine(settings(tmp_path, CXR_DESTINATIONS=f"{some}?tls=on", **environ))
+        plain = examine(settings(tmp_path, CXR_DESTINATIONS=some, **environ))[some]
+    assert checks[some].healthy
+    assert "over TLS" in checks[some].found
+    assert "speaks TLS on this port, although TLS is not set" in plain.advice
+    assert checks["tls"].healthy
+    assert "listens on 2762" in checks["tls"].found
+
+
+@pytest.mark.parametrize(("days", "words"), [(29, "in 28 days"), (0, "already")])
+def test_a_certificate_that_expires_soon_is_told(tmp_path: Path, days: int, words: str) -> None:
+    files = Authority(tmp_path / "ca").issue("us", days=days)
+    check = examine(settings(tmp_path, **with_tls(files)))["tls"]
+    assert check.advice == f"it expires {words}: put a new one into CXR_TLS_CERTIFICATE"
+
+
+def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    gone = TlsFiles(*(tmp_path / name for name in "abc"))
+    check = examine(settings(tmp_path, **with_tls(gone)))["tls"]
+    assert check.advice.startswith("CXR_TLS_AUTHORITY: ")
