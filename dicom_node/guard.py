@@ -111,6 +111,8 @@ class Guard:
         self._transport.recv = self._receive
         self._decode = self._dul._decode_pdu
         self._dul._decode_pdu = self._decode_or_tell
+        self._run = self._dul.run
+        self._dul.run = self._run_or_tell
 
     def handshake(self, context: ssl.SSLContext) -> bool:
         """Take up TLS on the connection, and tell why not if it fails; runs in its own thread."""
@@ -226,6 +228,14 @@ class Guard:
         except Exception:
             self._tell("it sends a PDU that cannot be decoded")
             raise
+
+    def _run_or_tell(self) -> None:
+        """Run the library's thread; what it does not expect ends the association, in one line."""
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - the thread ends here
+            self._tell(f"the connection broke: {type(error).__name__}")
+            self.close()
 
     def _end(self, why: str, abort: bytes) -> None:
         self._tell(why)

@@ -21,22 +21,18 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom import _config
+from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.dsutils import decode, encode
 
-from dicom_node.association import associated
+from dicom_node.association import accepted, associated
 from dicom_node.errors import PeerError
+from dicom_node.outgoing import File, Sent, as_file
 from dicom_node.peer import Peer
 from dicom_node.query import QueryFailure, QueryStatus, Wanted, read_wanted
-from dicom_node.status import Status, describe, is_success
+from dicom_node.status import Status, is_success
 
 log = logging.getLogger(__name__)
-
-# A file's data set is sent byte for byte from the disk, not decoded and encoded again.
-_config.STORE_SEND_CHUNKED_DATASET = True
 
 _TIMEOUT_S = 30.0
 _MAX_FAILED_LISTED = 1000
@@ -51,16 +47,19 @@ class _Counts:
     remaining: int
     completed: int = 0
     warning: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: int = 0
+    failed_uids: list[str] = field(default_factory=list)
 
-    def add(self, status: int | None, sop_instance_uid: str) -> None:
+    def add(self, sent: Sent) -> None:
         self.remaining -= 1
-        if status == Status.SUCCESS:
+        if sent.status == Status.SUCCESS:
             self.completed += 1
-        elif status is not None and is_success(status):
+        elif is_success(sent.status):
             self.warning += 1
         else:
-            self.failed.append(sop_instance_uid)
+            self.failed += 1
+            if sent.sop_instance_uid:
+                self.failed_uids.append(sent.sop_instance_uid)
 
 
 class RetrieveSCP:
@@ -105,9 +104,10 @@ class RetrieveSCP:
 
         assoc._serve_request = serve_or_retrieve
 
-    def files(self, identifier: Dataset, sop_class_uid: str) -> Sequence[Path]:
-        """Find what is asked for."""
-        return self._retrieve(read_wanted(identifier, sop_class_uid))
+    def files(self, identifier: Dataset, sop_class_uid: str) -> list[File | Sent]:
+        """Find what is asked for; what cannot be read is its own answer."""
+        paths = self._retrieve(read_wanted(identifier, sop_class_uid))
+        return [as_file(path, path.parent) for path in paths]
 
     def peer_of(self, title: str) -> Peer:
         """Find the destination of a C-MOVE.
@@ -123,7 +123,7 @@ class RetrieveSCP:
         return self._peers[title]
 
     @contextmanager
-    def destination(self, peer: Peer, paths: Sequence[Path]) -> Iterator[Any]:
+    def destination(self, peer: Peer, files: Sequence[File | Sent]) -> Iterator[Any]:
         """Open an association to the destination of a C-MOVE.
 
         Raises
@@ -131,7 +131,7 @@ class RetrieveSCP:
         QueryFailure
             0xA702 when it does not associate.
         """
-        pairs = sorted({pair for path in paths for pair in _pairs(path)})
+        pairs = sorted({pair for file in files if isinstance(file, File) for pair in file.pairs()})
         tls = self._peer_tls.get(peer.ae_title)
         try:
             with associated(peer, self._ae_title, pairs, _TIMEOUT_S, tls) as assoc:
@@ -158,10 +158,9 @@ class _Retrieval:
         """Answer it, whatever happens."""
         counts = _Counts(0)
         try:
-            paths = self._scp.files(self._identifier(), str(self._request.AffectedSOPClassUID))
-            counts.remaining = len(paths)
-            status = self._send_all(paths, counts)
-            self._respond(status, counts)
+            files = self._scp.files(self._identifier(), str(self._request.AffectedSOPClassUID))
+            counts.remaining = len(files)
+            self._respond(self._send_all(files, counts), counts)
         except QueryFailure as error:
             log.warning("%s refused, 0x%04X: %s", self._what, error.status, error)
             self._respond(error.status, counts, str(error))
@@ -180,63 +179,58 @@ class _Retrieval:
             why = "The identifier cannot be parsed"
             raise QueryFailure(QueryStatus.IDENTIFIER_DOES_NOT_MATCH, why) from error
 
-    def _send_all(self, paths: Sequence[Path], counts: _Counts) -> QueryStatus:
+    def _send_all(self, files: Sequence[File | Sent], counts: _Counts) -> QueryStatus:
         """Perform the sub-operations; return the final status (PS3.4 C.4.2.1.5, C.4.3.1.4)."""
         if self._is_move:
             peer = self._scp.peer_of(str(self._request.MoveDestination or "").strip())
-            if not paths:
+            if not files:
                 return QueryStatus.SUCCESS
-            with self._scp.destination(peer, paths) as assoc:
-                cancelled = self._send_each(assoc, paths, counts)
+            with self._scp.destination(peer, files) as assoc:
+                cancelled = self._send_each(assoc, files, counts)
         else:
             # The library sends only while it does not listen itself.
             self._assoc._is_paused = True
-            cancelled = self._send_each(self._assoc, paths, counts)
+            cancelled = self._send_each(self._assoc, files, counts)
             self._assoc._is_paused = False
         if cancelled:
             return QueryStatus.CANCELLED
-        if counts.failed and len(counts.failed) == len(paths):
+        if counts.failed and counts.failed == len(files):
             return QueryStatus.UNABLE_TO_PERFORM_SUB_OPERATIONS
         return QueryStatus.SUB_OPERATIONS_FAILED if counts.failed else QueryStatus.SUCCESS
 
-    def _send_each(self, assoc: Any, paths: Sequence[Path], counts: _Counts) -> bool:
+    def _send_each(self, assoc: Any, files: Sequence[File | Sent], counts: _Counts) -> bool:
         """Send files; return whether the peer cancelled that."""
-        for number, path in enumerate(paths, start=1):
+        for number, file in enumerate(files, start=1):
             if self._request.MessageID in self._assoc.dimse.cancel_req:
                 return True
-            uid = str(read_file_meta_info(path).MediaStorageSOPInstanceUID)
-            status = self._send(assoc, path, number)
-            counts.add(status, uid)
-            if status is None or not is_success(status):
-                words = "no answer, or no presentation context"
-                log.warning("%s of %s failed: %s", self._what, uid,
-                            words if status is None else describe(status))  # fmt: skip
+            sent = file if isinstance(file, Sent) else self._send(assoc, file, number)
+            counts.add(sent)
+            if not is_success(sent.status):
+                log.warning("%s of %s failed: %s", self._what, sent.sop_instance_uid, sent.words)
             if counts.remaining:
                 self._respond(QueryStatus.PENDING, counts)
         return False
 
-    def _send(self, assoc: Any, path: Path, number: int) -> int | None:
+    def _send(self, assoc: Any, file: File, number: int) -> Sent:
         """Send one file as it lies on the disk; what is not compressed may be encoded anew."""
-        meta = read_file_meta_info(path)
-        own = any(
-            context.abstract_syntax == meta.MediaStorageSOPClassUID
-            and context.transfer_syntax[0] == meta.TransferSyntaxUID
-            for context in assoc.accepted_contexts
-        )
+        is_own = file.transfer_syntax_uid in accepted(assoc).get(file.sop_class_uid, ())
         originator = {
             "originator_aet": str(self._assoc.requestor.ae_title).strip(),
             "originator_id": self._request.MessageID,
         }
         try:
             answer = assoc.send_c_store(
-                path if own else dcmread(path),
+                file.path if is_own else dcmread(file.path),
                 msg_id=(self._request.MessageID + number) % 65536,
                 **(originator if self._is_move else {}),
             )
-        except (RuntimeError, ValueError, AttributeError):
-            return None
-        status: int | None = answer.get("Status")
-        return status
+        except (RuntimeError, ValueError, AttributeError, OSError):
+            words = "it cannot be sent, or not in a transfer syntax that the peer accepts"
+            return Sent(file.sop_instance_uid, Status.PROCESSING_FAILURE, words)
+        if "Status" not in answer:
+            words = "the peer did not answer, or hung up"
+            return Sent(file.sop_instance_uid, Status.PROCESSING_FAILURE, words)
+        return Sent(file.sop_instance_uid, answer.Status)
 
     def _respond(self, status: QueryStatus, counts: _Counts, comment: str = "") -> None:
         if not self._assoc.is_established:
@@ -249,27 +243,20 @@ class _Retrieval:
             answer.ErrorComment = comment
         if status in (QueryStatus.PENDING, QueryStatus.CANCELLED):
             answer.NumberOfRemainingSuboperations = counts.remaining
-            failed = len(counts.failed)
+            failed = counts.failed
         else:
             # What was not tried has failed.
-            failed = len(counts.failed) + counts.remaining
+            failed = counts.failed + counts.remaining
         answer.NumberOfCompletedSuboperations = counts.completed
         answer.NumberOfFailedSuboperations = failed
         answer.NumberOfWarningSuboperations = counts.warning
-        if counts.failed and status != QueryStatus.PENDING:
+        if counts.failed_uids and status != QueryStatus.PENDING:
             answer.Identifier = self._failed_list(counts)
         self._assoc.dimse.send_msg(answer, self._context_id)
 
     def _failed_list(self, counts: _Counts) -> BytesIO:
         ds = Dataset()
-        ds.FailedSOPInstanceUIDList = counts.failed[:_MAX_FAILED_LISTED]
+        ds.FailedSOPInstanceUIDList = counts.failed_uids[:_MAX_FAILED_LISTED]
         syntax = self._syntax
         return BytesIO(encode(ds, syntax.is_implicit_VR, syntax.is_little_endian,
                               syntax.is_deflated) or b"")  # fmt: skip
-
-
-def _pairs(path: Path) -> set[tuple[str, str]]:
-    """Return what to propose for a file: its own transfer syntax and the default."""
-    meta = read_file_meta_info(path)
-    sop_class = str(meta.MediaStorageSOPClassUID)
-    return {(sop_class, str(meta.TransferSyntaxUID)), (sop_class, str(ImplicitVRLittleEndian))}
