@@ -18,7 +18,15 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from dicom_node import codes
 from dicom_node.entity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.findings import AlgorithmDevice
-from dicom_node.identity import add_identity, keep_bytes, value_of
+from dicom_node.identity import (
+    add_identity,
+    character_set,
+    copied_item,
+    copy_elements,
+    items_of,
+    keep_bytes,
+    value_of,
+)
 from dicom_node.sentence import plain
 from dicom_node.uids import derived_uid
 
@@ -28,6 +36,27 @@ _ACQUISITION: Final = {"Manufacturer": 64, "ManufacturerModelName": 64, "Station
 # First numbers of the series that we make, out of the way of the modalities, by modality.
 SERIES_NUMBERS: Final = {"SR": 900, "OT": 1000, "KO": 1100}
 _NUMBERS_EACH: Final = 100
+
+# Of an item of the Referenced Request Sequence (C.17.2): what names it, and all it may tell.
+_REQUEST_NAMES: Final = (
+    "AccessionNumber",
+    "PlacerOrderNumberImagingServiceRequest",
+    "FillerOrderNumberImagingServiceRequest",
+    "RequestedProcedureID",
+)
+_REQUEST_TYPE_2: Final = (
+    *_REQUEST_NAMES,
+    "ReferencedStudySequence",
+    "RequestedProcedureDescription",
+    "RequestedProcedureCodeSequence",
+)
+_REQUEST_TYPE_3: Final = (
+    "IssuerOfAccessionNumberSequence",
+    "OrderPlacerIdentifierSequence",
+    "OrderFillerIdentifierSequence",
+    "ReasonForTheRequestedProcedure",
+    "ReasonForRequestedProcedureCodeSequence",
+)
 
 
 def series_number(modality: str, device: AlgorithmDevice) -> int:
@@ -64,6 +93,8 @@ def finished(ds: Dataset, source: Dataset, content_datetime: datetime) -> Datase
         With file meta information, Explicit VR Little Endian; read back from its bytes.
     """
     add_identity(ds, source)
+    if "ContentSequence" in ds:
+        _add_requests(ds, source)
     _add_acquisition(ds, source)
     _set_times(ds, content_datetime)
     keep_bytes(ds)
@@ -79,13 +110,35 @@ def finished(ds: Dataset, source: Dataset, content_datetime: datetime) -> Datase
     return dcmread(buffer)
 
 
+def _add_requests(document: Dataset, source: Dataset) -> None:
+    """Name the requested procedures that the images were made for (C.17.2), where they say so.
+
+    After `add_identity`, as it is told in the document's character set.
+    """
+    terms = character_set(document)
+    requests = []
+    for asked in items_of(source, "RequestAttributesSequence"):
+        item = copied_item(asked, terms, (*_REQUEST_TYPE_2, *_REQUEST_TYPE_3))
+        if "AccessionNumber" not in item:
+            copy_elements(item, source, ("AccessionNumber",), terms)
+        if not any(value_of(item, keyword) for keyword in _REQUEST_NAMES):
+            continue
+        item.StudyInstanceUID = document.StudyInstanceUID
+        for keyword in _REQUEST_TYPE_2:
+            if keyword not in item:
+                setattr(item, keyword, None)
+        requests.append(item)
+    if requests:
+        document.ReferencedRequestSequence = requests
+
+
 def _add_acquisition(ds: Dataset, source: Dataset) -> None:
     """Say which equipment acquired the images (Contributing Equipment Sequence)."""
     ds.pop("ContributingEquipmentSequence", None)
     values = {
         keyword: value
         for keyword, length in _ACQUISITION.items()
-        if (value := value_of(source, keyword)[:length].rstrip()).isprintable() and value
+        if (value := value_of(source, keyword)[:length].rstrip()) and _is_line(value)
     }
     if "Manufacturer" not in values:
         return  # Type 1 in an item
@@ -95,6 +148,10 @@ def _add_acquisition(ds: Dataset, source: Dataset) -> None:
         # Without a character set there is ASCII only (PS3.5 6.1.2.1).
         setattr(item, keyword, value if "SpecificCharacterSet" in ds else plain(value))
     ds.ContributingEquipmentSequence = [item]
+
+
+def _is_line(value: str) -> bool:
+    return value.isprintable() and "\\" not in value
 
 
 def _set_times(ds: Any, content_datetime: datetime) -> None:

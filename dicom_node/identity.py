@@ -24,7 +24,11 @@ from pydicom.valuerep import PersonName
 
 import dicom_node.privacy  # noqa: F401
 from dicom_node.modules import (
+    CODE,
     COMPANIONS,
+    ITEMS,
+    OF_ANIMALS,
+    SPECIES,
     TRIAL,
     TRIAL_TYPE_1,
     TYPE_2,
@@ -50,7 +54,7 @@ def add_identity(report: Dataset, source: Dataset) -> None:
     ----------
     DICOM PS3.3 C.7.1.1, C.7.1.3, C.7.2.1, C.7.2.2, C.7.2.3, C.12.1.1.2
     """
-    terms = _character_set(source, (*TYPE_2, *TYPE_3))
+    terms = _best_character_set(source, (*TYPE_2, *TYPE_3))
     if terms:
         report.SpecificCharacterSet = terms
     copy_elements(report, source, (*TYPE_2, *TYPE_3), terms)
@@ -79,7 +83,7 @@ def copy_elements(
     encodings = _encodings(terms)
     for keyword in keywords:
         if dictionary_VR(keyword) == "SQ":
-            items = _items(source, keyword, terms)
+            items = _copied_items(source, keyword, terms)
             if items:
                 setattr(target, keyword, items)
             continue
@@ -97,12 +101,13 @@ def value_of(ds: Dataset, keyword: str) -> str:
     try:
         elem: Any = ds.get_item(Tag(tag_for_keyword(keyword) or 0))
         if isinstance(elem, RawDataElement):
-            codecs = _encodings(_terms(ds), default_encoding)
+            codecs = _encodings(character_set(ds), default_encoding)
             elem = convert_raw_data_element(elem, encoding=codecs, ds=ds)
         value = None if elem is None else elem.value
     except Exception:  # noqa: BLE001 - pydicom converts it only now, and raises all kinds
         return ""
-    return "" if value is None else str(value).strip(" \0")
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return "" if value is None else text.strip(" \0")
 
 
 def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
@@ -138,7 +143,7 @@ def keep_bytes(ds: Dataset, terms: Sequence[str] | None = None) -> None:
     terms : sequence of str, optional
         Specific Character Set, when it is not in `ds` itself.
     """
-    terms = _terms(ds) if terms is None else terms
+    terms = character_set(ds) if terms is None else terms
     encodings = _encodings(terms) if terms else default_encoding
     ds.set_original_encoding(False, True, encodings)
 
@@ -147,7 +152,7 @@ def _written(source: Dataset, tag: BaseTag) -> bytes:
     """Encode one converted element; in Implicit VR its value starts at byte 8 (PS3.5 7.1.3)."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, True
-    terms = _terms(source)
+    terms = character_set(source)
     elem: DataElement = source[tag]
     if elem.VR == "PN":
         names = [elem.value] if isinstance(elem.value, PersonName) else list(elem.value or [])
@@ -157,22 +162,23 @@ def _written(source: Dataset, tag: BaseTag) -> bytes:
     return bytes(buffer.getvalue()[8:])
 
 
-def _terms(source: Dataset) -> list[str]:
-    """Return the terms of the Specific Character Set (PS3.3 C.12.1.1.2)."""
+def character_set(source: Dataset) -> list[str]:
+    """Return the terms of the Specific Character Set (PS3.3 C.12.1.1.2); none when it has none."""
     try:
-        value = source.get("SpecificCharacterSet") or []
+        value: Any = source.get("SpecificCharacterSet") or []
+        terms = [str(term).strip() for term in ([value] if isinstance(value, str) else value)]
     except Exception:  # noqa: BLE001 - pydicom converts it only now, and raises all kinds
         return []
-    return [value] if isinstance(value, str) else [str(term) for term in value]
+    return terms if any(terms) else []
 
 
-def _character_set(source: Dataset, keywords: Iterable[str]) -> list[str]:
+def _best_character_set(source: Dataset, keywords: Iterable[str]) -> list[str]:
     """Return the terms of the Specific Character Set, or the likeliest when there is none.
 
     Without a valid term, bytes above ASCII in `keywords` are UTF-8 when they can be, and else
     Latin-1, in which any byte is a character: the bytes stay.
     """
-    terms = _terms(source)
+    terms = character_set(source)
     if terms and all(term in python_encoding for term in terms):
         return terms
     text = b"".join(
@@ -200,35 +206,57 @@ def _put(report: Dataset, keyword: str, value: bytes) -> None:
     tag = Tag(tag_for_keyword(keyword) or 0)
     vr = dictionary_VR(tag)
     if vr in CHARACTER_VRS:
-        value = value.rstrip(b"\0")  # a wrong, but frequent, padding
+        if b"\0" in value:
+            value = value.rstrip(b" \0")  # a wrong, but frequent, padding
         value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
     report[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
 
 
-def _items(source: Dataset, keyword: str, terms: Sequence[str]) -> list[Dataset]:
-    """Return copies of a sequence's items, without those that say nothing valid."""
+def items_of(source: Dataset, keyword: str) -> list[Dataset]:
+    """Return a sequence's items; none when it is absent, or no sequence at all."""
     try:
         elem: DataElement = source[keyword]
     except Exception:  # noqa: BLE001 - pydicom parses it only now, and raises all kinds
         return []
-    if elem.VR != "SQ" or not elem.value:
-        return []
-    items = [_item(each, terms) for each in elem.value]
-    is_code = keyword.endswith("CodeSequence")
-    return [item for item in items if len(item) and (_is_code(item) or not is_code)]
+    return list(elem.value or []) if elem.VR == "SQ" else []
 
 
-def _item(source: Dataset, terms: Sequence[str]) -> Dataset:
-    """Return a copy of an item; private attributes stay behind."""
-    own = _terms(source)
+def _copied_items(source: Dataset, keyword: str, terms: Sequence[str]) -> list[Dataset]:
+    """Return copies of a sequence's items, without those that say nothing valid."""
+    required = CODE if keyword.endswith("CodeSequence") else ITEMS.get(keyword, ())
+    items = [copied_item(each, terms) for each in items_of(source, keyword)]
+    return [
+        item
+        for item in items
+        if len(item) and all(any(value_of(item, each) for each in group) for group in required)
+    ]
+
+
+def copied_item(
+    source: Dataset, terms: Sequence[str], keywords: Iterable[str] | None = None
+) -> Dataset:
+    """Return a copy of a sequence's item; private attributes stay behind.
+
+    Parameters
+    ----------
+    source : pydicom.dataset.Dataset
+        The item; not changed.
+    terms : sequence of str
+        Specific Character Set of the instance that the copy is for.
+    keywords : iterable of str, optional
+        What to copy; all unless given.
+    """
+    own = character_set(source)
     if own and all(term in python_encoding for term in own):
         terms = own
     item = Dataset(parent_encoding=_encodings(terms, default_encoding))
     if terms is own:
         item.SpecificCharacterSet = own
-    keywords = [keyword_for_tag(tag) for tag in source.keys() if not tag.is_private]  # noqa: SIM118
-    copied = [each for each in keywords if _has_one_vr(each) and each != "SpecificCharacterSet"]
-    copy_elements(item, source, copied, terms)
+    if keywords is None:
+        known = (keyword_for_tag(tag) for tag in source.keys() if not tag.is_private)  # noqa: SIM118
+        keywords = [each for each in known if _has_one_vr(each) and each != "SpecificCharacterSet"]
+    copy_elements(item, source, keywords, terms)
+    _drop_unaccompanied(item)
     keep_bytes(item, terms)
     return item
 
@@ -238,21 +266,21 @@ def _has_one_vr(keyword: str) -> bool:
     return bool(keyword) and " " not in dictionary_VR(keyword)
 
 
-def _is_code(item: Dataset) -> bool:
-    """Tell whether an item has what every code has (PS3.3 Table 8.8-1)."""
-    values = ("CodeValue", "LongCodeValue", "URNCodeValue")
-    named = any(item.get(keyword) for keyword in values) and bool(item.get("CodeMeaning"))
-    return named and bool(item.get("CodingSchemeDesignator") or item.get("URNCodeValue"))
+def _drop_unaccompanied(ds: Dataset) -> None:
+    for keyword, companions in COMPANIONS.items():
+        alone = not any(value_of(ds, each) for each in companions)
+        if alone and keyword in ds and value_of(ds, keyword) != "NO":
+            del ds[keyword]
 
 
 def _drop_incomplete(report: Dataset) -> None:
-    """Drop what would be invalid without what the source does not say."""
-    for keyword, companions in COMPANIONS.items():
-        if report.get(keyword) not in (None, "", "NO") and not any(
-            report.get(each) for each in companions
-        ):
-            del report[keyword]
-    if not all(report.get(keyword) for keyword in TRIAL_TYPE_1):
+    """Drop, or complete, what would be invalid without what the source does not say."""
+    _drop_unaccompanied(report)
+    if any(value_of(report, keyword) for keyword in SPECIES):
+        for keyword in OF_ANIMALS:
+            if keyword not in report:
+                setattr(report, keyword, None)
+    if not all(value_of(report, keyword) for keyword in TRIAL_TYPE_1):
         for keyword in TYPE_3:
             if keyword.startswith(TRIAL) and keyword in report:
                 del report[keyword]

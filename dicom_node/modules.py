@@ -113,11 +113,71 @@ ENUMERATED: Final[dict[str, frozenset[str]]] = {
     "PatientSexNeutered": frozenset({"ALTERED", "UNALTERED"}),
 }
 
+# The same of binary numbers (VR US).
+ENUMERATED_NUMBERS: Final[dict[str, frozenset[int]]] = {
+    "PregnancyStatus": frozenset({1, 2, 3, 4}),
+}
+
+SPECIES: Final = ("PatientSpeciesDescription", "PatientSpeciesCodeSequence")
+
 # An attribute that is invalid without (one of) its companions.
 COMPANIONS: Final[dict[str, tuple[str, ...]]] = {
     "PatientIdentityRemoved": ("DeidentificationMethod", "DeidentificationMethodCodeSequence"),
     "ResponsiblePerson": ("ResponsiblePersonRole",),
+    "ResponsiblePersonRole": ("ResponsiblePerson",),
+    "UniversalEntityID": ("UniversalEntityIDType",),
+    "PatientBirthDateInAlternativeCalendar": ("PatientAlternativeCalendar",),
+    "PatientDeathDateInAlternativeCalendar": ("PatientAlternativeCalendar",),
+    "PatientAlternativeCalendar": (
+        "PatientBirthDateInAlternativeCalendar",
+        "PatientDeathDateInAlternativeCalendar",
+    ),
+    "DeidentificationMethod": ("DeidentificationMethod",),  # Type 1C: never empty
+    **dict.fromkeys(
+        ("PatientBreedDescription", "PatientBreedCodeSequence", "BreedRegistrationSequence"),
+        SPECIES,
+    ),
 }
+
+# Type 2C of a patient that is no human: present, if empty, once the species is told (C.7.1.1).
+OF_ANIMALS: Final = (
+    "PatientSpeciesDescription",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "ResponsiblePerson",
+    "ResponsibleOrganization",
+    "PatientSexNeutered",
+)
+
+# What an item must have: of each group, one at least.
+_REFERENCE: Final = (("ReferencedSOPClassUID",), ("ReferencedSOPInstanceUID",))  # Table 10-11
+_PERSON: Final = (  # Table 10-1
+    ("PersonIdentificationCodeSequence",),
+    ("InstitutionName", "InstitutionCodeSequence"),
+)
+_ISSUER: Final = (("LocalNamespaceEntityID", "UniversalEntityID"),)  # Table 10-17
+CODE: Final = (  # Table 8.8-1
+    ("CodeValue", "LongCodeValue", "URNCodeValue"),
+    ("CodeMeaning",),
+    ("CodingSchemeDesignator", "URNCodeValue"),
+)
+ITEMS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "ReferencedPatientSequence": _REFERENCE,
+    "ReferencedStudySequence": _REFERENCE,
+    "OtherPatientIDsSequence": (("PatientID",), ("TypeOfPatientID",)),
+    "SourcePatientGroupIdentificationSequence": (("PatientID",),),
+    "GroupOfPatientsIdentificationSequence": (("PatientID",),),
+    "BreedRegistrationSequence": (("BreedRegistrationNumber",), ("BreedRegistryCodeSequence",)),
+    "ReferringPhysicianIdentificationSequence": _PERSON,
+    "ConsultingPhysicianIdentificationSequence": _PERSON,
+    "PhysiciansOfRecordIdentificationSequence": _PERSON,
+    "PhysiciansReadingStudyIdentificationSequence": _PERSON,
+    "IssuerOfAccessionNumberSequence": _ISSUER,
+    "IssuerOfAdmissionIDSequence": _ISSUER,
+    "IssuerOfServiceEpisodeIDSequence": _ISSUER,
+}
+
 TRIAL: Final = "ClinicalTrial"
 TRIAL_TYPE_1: Final = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID")
 

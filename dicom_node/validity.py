@@ -15,7 +15,7 @@ from pydicom.charset import decode_bytes
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.valuerep import TEXT_VR_DELIMS, validate_value
 
-from dicom_node.modules import ENUMERATED, IDENTIFYING
+from dicom_node.modules import ENUMERATED, ENUMERATED_NUMBERS, IDENTIFYING
 
 # PS3.3 C.12.1.1.8: from -1200 to +1400, and no -0000.
 _TIMEZONE: Final = re.compile(
@@ -25,7 +25,12 @@ _TIMEZONE: Final = re.compile(
 # PS3.5 6.2: VRs of one line of text; and VRs in which a backslash is an ordinary character.
 _LINE_VRS: Final = frozenset({"LO", "PN", "SH", "UC"})
 _PARAGRAPH_VRS: Final = frozenset({"LT", "ST", "UT"})
+# PS3.5 6.2.1: up to three groups of up to five components.
+_GROUP: Final = r"[^^=]*(?:\^[^^=]*){0,4}"
+_NAME: Final = re.compile(rf"{_GROUP}(?:={_GROUP}){{0,2}}")
+# Control characters that may not stand in a line, and in a paragraph (PS3.5 6.1.3).
 _CONTROLS: Final = re.compile(r"[\x00-\x1a\x1c-\x1f\x7f]")
+_PARAGRAPH_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 # VRs of text in the Specific Character Set (PS3.5 6.1.2.2).
 TEXT_VRS: Final = _LINE_VRS | _PARAGRAPH_VRS
@@ -48,13 +53,20 @@ def is_valid(keyword: str, value: bytes, encodings: list[str]) -> bool:
         Python's codecs of the Specific Character Set.
     """
     vr = dictionary_VR(keyword)
-    if keyword in IDENTIFYING or vr not in CHARACTER_VRS:
+    if keyword in IDENTIFYING:
         return True
+    if vr not in CHARACTER_VRS:
+        return _is_number_of_its_kind(keyword, value)
     try:
         text = decode_bytes(value, encodings, TEXT_VR_DELIMS).rstrip(" \0")
         return not text or _is_of_its_kind(keyword, vr, text)
     except (LookupError, ValueError):
         return False
+
+
+def _is_number_of_its_kind(keyword: str, value: bytes) -> bool:
+    allowed = ENUMERATED_NUMBERS.get(keyword)
+    return allowed is None or (len(value) == 2 and int.from_bytes(value, "little") in allowed)
 
 
 def _is_of_its_kind(keyword: str, vr: str, text: str) -> bool:
@@ -68,7 +80,10 @@ def _is_of_its_kind(keyword: str, vr: str, text: str) -> bool:
     parts = [text] if vr in _PARAGRAPH_VRS else text.split("\\")
     for part in parts:
         validate_value(vr, part, config.RAISE)
-    if vr in _LINE_VRS and _CONTROLS.search(text):
+    if vr == "PN" and not all(_NAME.fullmatch(part) for part in parts):
+        return False
+    controls = _PARAGRAPH_CONTROLS if vr in _PARAGRAPH_VRS else _CONTROLS
+    if controls.search(text):
         return False
     if keyword == "TimezoneOffsetFromUTC" and not _TIMEZONE.fullmatch(text):
         return False

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from highdicom import sr
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
@@ -359,6 +360,7 @@ def test_the_acquiring_equipment_contributed():
         ("ISO_IR 100", "M\u00e4ker", "M\u00e4ker"),
         (None, "M\u00e4ker", "M?ker"),
         ("ISO_IR 100", "two\nlines", None),
+        ("ISO_IR 100", "two\\values", None),
         ("ISO_IR 100", "M" * 70, "M" * 64),
     ],
 )
@@ -367,6 +369,37 @@ def test_the_equipment_is_told_as_far_as_it_is_valid(charset, manufacturer, expe
     contributed = ds.get("ContributingEquipmentSequence")
     assert (contributed[0].Manufacturer if contributed else None) == expected
     assert dciodvfy_errors(ds) == []
+
+
+def asked(**attributes):
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def test_the_requested_procedures_are_named():
+    instances = evidence(
+        RequestAttributesSequence=[
+            asked(RequestedProcedureID="RP1", RequestedProcedureDescription="Chest AP"),
+            asked(ScheduledProcedureStepDescription="nothing that names a request"),
+        ],
+        AccessionNumber="",
+    )
+    ds = report(instances, [found(1)])
+    (request,) = ds.ReferencedRequestSequence
+    assert (request.RequestedProcedureID, request.AccessionNumber) == ("RP1", "")
+    assert request.RequestedProcedureDescription == "Chest AP"
+    assert request.StudyInstanceUID == STUDY_UID
+    assert dciodvfy_errors(ds) == []
+
+
+def test_a_request_has_the_studys_accession_number_unless_its_own():
+    requests = [asked(RequestedProcedureID="RP1"), asked(AccessionNumber="OTHER")]
+    ds = report(evidence(RequestAttributesSequence=requests), [found(1)])
+    numbers = [item.AccessionNumber for item in ds.ReferencedRequestSequence]
+    assert numbers == ["ACC1", "OTHER"]
+    assert "ReferencedRequestSequence" not in report(evidence(), [found(1)])
 
 
 @pytest.mark.parametrize("sop_class", STORAGE_SOP_CLASSES)
