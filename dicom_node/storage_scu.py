@@ -22,7 +22,7 @@ from dicom_node.outgoing import File, Sent, as_file, store
 from dicom_node.peer import Peer
 from dicom_node.status import Status, describe, is_permanent, is_success
 
-__all__ = ["Delivered", "Peer", "Sent", "accepts", "deliver", "echo", "offers", "send"]
+__all__ = ["Delivered", "Peer", "Sent", "deliver", "echo", "offers", "send"]
 
 # PS3.5 10.1: what any peer takes one of.
 _LITTLE_ENDIAN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
@@ -214,24 +214,6 @@ def echo(
     if status != Status.SUCCESS:
         words = "did not answer in time" if status is None else f"answered {describe(status)}"
         raise PeerError(f"{peer} {words} to a C-ECHO.", str(peer), status)
-
-
-def accepts(
-    peer: Peer,
-    calling_ae_title: str,
-    sop_class_uid: str,
-    timeout_s: float = 10.0,
-    *,
-    tls: ssl.SSLContext | None = None,
-) -> bool:
-    """Tell whether `peer` takes instances of a SOP class, by the negotiation alone.
-
-    Raises
-    ------
-    PeerError
-        When there is no association.
-    """
-    return bool(offers(peer, calling_ae_title, [sop_class_uid], timeout_s, tls=tls))
 
 
 def offers(

@@ -17,7 +17,7 @@ from dicom_node.commitment import Commitment, Reference, request_commitment
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.peer import Peer
-from dicom_node.storage_scu import accepts, deliver, echo
+from dicom_node.storage_scu import deliver, echo, offers
 from dicom_node.tls import TlsFiles, client_context, server_context
 from tests.certificates import Authority
 from tests.datasets import image, part10
@@ -115,7 +115,7 @@ def test_storescp_that_takes_no_report_is_told_apart(storescp: Any, tmp_path: Pa
     profile = tmp_path / "storescp.cfg"
     profile.write_text(PROFILE.format(sop_class="CTImageStorage"))
     peer, _ = storescp("-xf", profile, "Some")
-    assert not accepts(peer, NODE, SR_3D)
+    assert offers(peer, NODE, REPORT_SOP_CLASSES) == frozenset()
     with pytest.raises(ReportRefused, match="accepts neither Comprehensive 3D SR nor"):
         deliver(report(), peer, NODE)
 

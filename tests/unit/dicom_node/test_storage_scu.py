@@ -13,7 +13,7 @@ from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.fallback import as_sop_class
 from dicom_node.peer import Peer
-from dicom_node.storage_scu import Sent, accepts, deliver, echo, offers, send
+from dicom_node.storage_scu import Sent, deliver, echo, offers, send
 from tests.datasets import ROOT, image, part10
 from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
 
@@ -212,8 +212,7 @@ def test_it_is_asked_in_one_association_what_a_peer_takes(pacs):
     asked = [*REPORT_SOP_CLASSES, PUSH_MODEL]
     assert offers(peer.peer, "CXR", asked, 20) == {SR, PUSH_MODEL}
     assert peer.associations == 1
-    assert accepts(peer.peer, "CXR", SR, 20)
-    assert not accepts(peer.peer, "CXR", SR_3D, 20)
+    assert offers(peer.peer, "CXR", [SR_3D], 20) == frozenset()
 
 
 def companions():

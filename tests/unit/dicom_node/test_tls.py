@@ -12,7 +12,7 @@ import pytest
 from dicom_node.commitment import PUSH_MODEL, Reference, request_commitment
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PeerError
-from dicom_node.storage_scu import accepts, deliver, echo, send
+from dicom_node.storage_scu import deliver, echo, offers, send
 from dicom_node.tls import CIPHER_SUITES, client_context, expiry, server_context
 from tests.certificates import Authority
 from tests.datasets import ROOT, image, part10
@@ -211,7 +211,7 @@ def test_all_that_we_send_goes_over_tls(pacs, node, pacs_files):
     tls = client_context(node)
     report = part10(image(SOPClassUID=SR_3D))
     echo(peer.peer, "CXR", 20, tls=tls)
-    assert accepts(peer.peer, "CXR", SR_3D, 20, tls=tls)
+    assert offers(peer.peer, "CXR", [SR_3D], 20, tls=tls) == {SR_3D}
     assert [a.status for a in send([image()], peer.peer, "CXR", timeout_s=20, tls=tls)] == [0]
     assert deliver(report, peer.peer, "CXR", 20, tls=tls).offers_commitment
     with pytest.raises(PeerError, match="processing failure"):  # the library's own answer
