@@ -19,6 +19,7 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import PersonName
 
@@ -106,8 +107,13 @@ def value_of(ds: Dataset, keyword: str) -> str:
         value = None if elem is None else elem.value
     except Exception:  # noqa: BLE001 - pydicom converts it only now, and raises all kinds
         return ""
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return "" if value is None else text.strip(" \0")
+    return "" if value is None else _as_text(value).strip(" \0")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, MultiValue):
+        return "\\".join(map(str, value))
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
