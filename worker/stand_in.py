@@ -12,8 +12,6 @@ from typing import Any
 from dicom_node.peer import Peer
 
 AE_TITLE = "DEMOPACS"
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # PS3.4 B.5
-KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
 
 
 class PacsStandIn:
@@ -43,10 +41,11 @@ class PacsStandIn:
         """Listen on a free port of the loopback interface."""
         from pynetdicom import AE, evt
 
-        from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
+        from dicom_node.contexts import VERIFICATION
+        from dicom_node.ours import OUR_SOP_CLASSES
 
         entity = AE(AE_TITLE)
-        for uid in (VERIFICATION, *REPORT_SOP_CLASSES, SECONDARY_CAPTURE, KEY_OBJECT):
+        for uid in (VERIFICATION, *sorted(OUR_SOP_CLASSES)):
             entity.add_supported_context(uid)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, self._close)]
         server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
@@ -56,14 +55,16 @@ class PacsStandIn:
             server.shutdown()
 
     def _store(self, event: Any) -> int:
+        from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
+
         ds = event.dataset
         path = self.folder / f"{ds.SOPInstanceUID}.dcm"
         path.write_bytes(event.encoded_dataset())
         study = str(ds.StudyInstanceUID)
         with self._changed:
-            if ds.SOPClassUID == SECONDARY_CAPTURE:
+            if ds.SOPClassUID == SecondaryCaptureImageStorage:
                 self.captures[str(ds.SourceImageSequence[0].ReferencedSOPInstanceUID)] = path
-            elif ds.SOPClassUID == KEY_OBJECT:
+            elif ds.SOPClassUID == KeyObjectSelectionDocumentStorage:
                 self.key_objects.setdefault(study, []).append(path)
             else:
                 self.reports.setdefault(study, []).append(path)
