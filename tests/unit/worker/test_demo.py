@@ -17,7 +17,7 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.key_object import build_key_object
 from dicom_node.report import build_report
-from dicom_node.storage_scu import deliver_report
+from dicom_node.storage_scu import deliver
 from tests.datasets import ROOT, STUDY_UID, image, part10
 from worker import demo
 from worker.stand_in import PacsStandIn
@@ -82,7 +82,7 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> PacsStandIn:
     pacs, source = PacsStandIn(tmp_path_factory.mktemp("pacs")), image()
     with pacs.listening() as peer:
         extra = [part10(capture(source)), part10(key_object(source))]
-        done = deliver_report(part10(report(source)), peer, "CXRWORKER", companions=extra)
+        done = deliver(part10(report(source)), peer, "CXRWORKER", companions=extra)
         pacs.wait_for({STUDY_UID}, 60)
     assert [sent.status for sent in done.companions] == [0, 0]
     return pacs
