@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from worker.states import Finding, StudyState
+from worker.states import ARRIVED, DeliveryState, Finding, StudyState
 from worker.tables import Delivery, FindingRow, Instance, Model, Report, Study
 
 PROBABILITIES = ("pneumonia", "bacterial", "viral")
@@ -107,6 +107,9 @@ def _delivery_record(delivery: Delivery) -> dict[str, Any]:
         "state": delivery.state,
         "attempts": delivery.attempts,
         "delivered_at": delivery.delivered_at and delivery.delivered_at.isoformat(),
+        "committed_at": delivery.committed_at and delivery.committed_at.isoformat(),
+        "sop_class_uid": delivery.sop_class_uid,
+        "sop_instance_uid": delivery.sop_instance_uid,
         "answer": delivery.last_answer,
     }
 
@@ -122,7 +125,7 @@ def to_json(records: Sequence[dict[str, Any]]) -> str:
 CSV_COLUMNS = (
     "study_instance_uid", "accession_number", "patient_id", "received_at", "state",
     "sop_instance_uid", "assessed", "reason", "pneumonia", "bacterial", "viral", "finding",
-    "model", "report", "revision", "delivered",
+    "model", "report", "revision", "delivered", "committed",
 )  # fmt: skip
 
 
@@ -144,10 +147,15 @@ def _rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "model": model and f"{model['name']} {model['version']}",
         "report": report.get("sop_instance_uid"),
         "revision": report.get("revision"),
-        "delivered": " ".join(d["destination"] for d in deliveries if d["state"] == "DELIVERED"),
+        "delivered": _destinations(deliveries, ARRIVED),
+        "committed": _destinations(deliveries, {DeliveryState.COMMITTED}),
     }
     for instance in record["instances"]:
         yield {**shared, **instance, **instance["probabilities"]}
+
+
+def _destinations(deliveries: Sequence[dict[str, Any]], states: Collection[str]) -> str:
+    return " ".join(d["destination"] for d in deliveries if d["state"] in states)
 
 
 COLOURS = {Finding.PRESENT: "bold red", Finding.ABSENT: "green", Finding.UNDETERMINED: "yellow"}

@@ -88,6 +88,10 @@ class DeliveryState(StrEnum):
     FAILED = "FAILED"
 
 
+# A destination has the report.
+ARRIVED = frozenset({DeliveryState.DELIVERED, DeliveryState.COMMITTED})
+
+
 class CompanionKind(StrEnum):
     """What may go with a report to a destination that asks for it."""
 

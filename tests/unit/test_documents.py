@@ -32,7 +32,8 @@ from dicom_node.archive import Archive
 from dicom_node.storage_scp import NodeConfig, Outcome, Services, start_node
 from worker import conformance, states
 from worker.__main__ import app
-from worker.settings import OTHER_KEYS, describe_settings
+from worker.destinations import Destination
+from worker.settings import OTHER_KEYS, Settings, describe_settings
 from worker.tables import (
     Base,
     Delivery,
@@ -397,6 +398,23 @@ def test_setting_that_is_named_exists(document: Path) -> None:
     known = {key for key, _, _ in describe_settings()} | OTHER_KEYS
     found = set(re.findall(r"\bCXR_[A-Z0-9_]+", document.read_text()))
     assert found - {entity.IMPLEMENTATION_VERSION_NAME} <= known
+
+
+def test_settings_file_that_readme_shows_is_a_right_one(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^```toml\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "cxr.toml").write_text(shown)
+    settings = Settings.from_env({"CXR_SETTINGS": str(tmp_path / "cxr.toml")})
+    assert (settings.plaintext, settings.tls_port) == (False, 2762)
+    (destination,) = settings.destinations
+    assert (destination.companions, destination.tls) == (set(states.CompanionKind), True)
+
+
+def test_options_that_readme_shows_for_a_destination_are_right_ones() -> None:
+    for option, default, _ in rows(section(README, "### Destinations, commitment and TLS")):
+        name, value = option.strip("`").split("=")
+        chosen, usual = (Destination.parse(f"PACS@h:1{end}") for end in (f"?{name}={value}", ""))
+        assert getattr(chosen, name) != getattr(usual, name)
+        assert default == "none" or f"{name}={default.strip('`')}" != option.strip("`")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -9,7 +9,7 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from worker.ledger.jobs import Claim, LeaseLost, bury, move, owe, put_back, settle
-from worker.states import DeliveryState, JobKind, StudyEvent
+from worker.states import ARRIVED, DeliveryState, JobKind, StudyEvent
 from worker.tables import Delivery, Job, Report, Study
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def settle_deliveries(session: Session, study: Study) -> None:
     newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
     states = set(session.scalars(select(Delivery.state).where(Delivery.report_id == newest)))
     owed_anew = exists().where(Job.kind == JobKind.REPORT, Job.subject_id == study.id)
-    arrived = {DeliveryState.DELIVERED, DeliveryState.COMMITTED}
-    if not states or not states <= arrived or session.scalar(select(owed_anew)):
+    if not states or not states <= ARRIVED or session.scalar(select(owed_anew)):
         return
     move(study, StudyEvent.ALL_DELIVERED)
     if states == {DeliveryState.COMMITTED}:

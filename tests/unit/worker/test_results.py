@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import PeerError
 from model.predict import Prediction
-from tests.fakes import FakeClassifier, model_info, new_uid
+from tests.fakes import FakeClassifier, answered, model_info, new_uid
 from tests.ledgers import Desk
 from tests.ward import PACS, VIEWER, Ward, chest
 from worker import results
-from worker.states import StudyState
+from worker.states import DeliveryState, StudyState
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d$"}
 UID = {"type": "string", "pattern": r"^[0-9.]{1,64}$"}
@@ -66,9 +66,12 @@ CONTRACT = {
                     "type": "array",
                     "items": an_object(
                         destination={"type": "string"},
-                        state={"enum": ["PENDING", "DELIVERED", "SUPERSEDED", "FAILED"]},
+                        state={"enum": list(DeliveryState)},
                         attempts={"type": "integer", "minimum": 0},
                         delivered_at={"anyOf": [TIME, {"type": "null"}]},
+                        committed_at={"anyOf": [TIME, {"type": "null"}]},
+                        sop_class_uid={"anyOf": [UID, {"type": "null"}]},
+                        sop_instance_uid={"anyOf": [UID, {"type": "null"}]},
                     ),
                 },
             ),
@@ -239,6 +242,25 @@ def test_csv_has_a_row_for_each_instance(ward: Ward) -> None:
     assert {row["pneumonia"] for row in done} == {"0.9"}
     assert {row["delivered"] for row in done} == {f"{PACS} {VIEWER}"}
     assert {row["model"] for row in done} == {"fake-resnet 1.0"}
+
+
+def test_a_report_that_a_destination_keeps_is_told_by_destination(ward: Ward) -> None:
+    ward.send.offers_commitment = True
+    ward.receive_study()
+    ward.work(seconds=5)
+    ward.clock.forward(1)
+    study = ward.receive_study()
+    ward.ask.answers = [None] * 9
+    ward.work(seconds=5)
+    ward.answer(answered(*ward.ask.asked[-2]))
+    latest, first = ward.records()
+    assert latest["study_instance_uid"] == study
+    assert (first["state"], latest["state"]) == ("COMMITTED", "DELIVERED")
+    pacs, viewer = latest["reports"][0]["deliveries"]
+    assert (pacs["state"], viewer["state"]) == ("COMMITTED", "DELIVERED")
+    assert (bool(pacs["committed_at"]), viewer["committed_at"]) == (True, None)
+    row, *_ = rows(ward.records())
+    assert (row["delivered"], row["committed"]) == (f"{PACS} {VIEWER}", PACS)
 
 
 def test_csv_of_nothing_is_its_header() -> None:
