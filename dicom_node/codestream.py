@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 _SOI = b"\xff\xd8"
 _SOC_SIZ = b"\xff\x4f\xff\x51"
+# What a frame begins with, and no later part of one.
+FRAME_STARTS = (_SOI, _SOC_SIZ)
 # EOI of JPEG and JPEG-LS, EOC of JPEG 2000; no coded data contain it.
 _END = b"\xff\xd9"
 # A JP2 file instead of a bare code stream: not allowed (PS3.5 A.4.4), and met.

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Several times what the largest image that is taken needs (dicom_node.pixels.MAX_SAMPLES).
-MEMORY_BYTES = 6 << 30
+# Twice what the largest image that is taken needs (dicom_node.pixels.MAX_SAMPLES).
+MEMORY_BYTES = 4 << 30
 # Shared memory that is kept from instance to instance; a larger image's is given back.
 _KEPT_BYTES = 128 << 20
 # The decoder's own doing, so that another try would end alike. All other ends come from outside.

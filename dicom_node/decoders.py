@@ -25,8 +25,8 @@ class DecoderState(Enum):
     """What there is for a compressed transfer syntax."""
 
     WORKS = "works"
-    BROKEN = "is installed, but does not decode"
-    MISSING = "is not installed"
+    BROKEN = "has a decoder that does not work"
+    MISSING = "has no decoder installed"
 
 
 def stored_values(

@@ -11,19 +11,20 @@ DICOM PS3.3 C.7.6.3, C.11.1, C.11.2, C.11.6; PS3.4 N.2
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import RLELossless
 
 import dicom_node.privacy  # noqa: F401
-from dicom_node.codestream import read_claim
+from dicom_node.codestream import FRAME_STARTS, read_claim
 from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
 from dicom_node.decoders import stored_values
 from dicom_node.errors import InstanceError, InvalidInstance, UnsupportedInstance
@@ -80,10 +81,12 @@ def to_pixels(ds: Dataset) -> Floats:
     try:
         uid = str(ds.get("SOPInstanceUID", "")) or None
         syntax = _checked_syntax(ds, uid)
+        if syntax in UNCOMPRESSED_TRANSFER_SYNTAXES:
+            _check_length(ds)
+        else:
+            _check_frames(ds, syntax)
         if syntax not in _VERBATIM:
             _check_code_stream(ds)
-        elif syntax in UNCOMPRESSED_TRANSFER_SYNTAXES:
-            _check_length(ds)
         stored, photometric = _decode(ds, syntax)
         if photometric in _MONOCHROME:
             return _grey(stored, ds)
@@ -93,6 +96,16 @@ def to_pixels(ds: Dataset) -> Floats:
     except BaseException as error:
         # Decoders raise all kinds, those in Rust even a BaseException, and texts quote values.
         raise InvalidInstance("UNDECODABLE", "The image cannot be decoded.", uid) from error
+
+
+def needs_decoder(ds: Dataset) -> bool:
+    """Tell whether more than simple arithmetic stands between an instance and its pixels.
+
+    That is a decoder; and a segmented palette, as a few kilobytes of it may expand without end.
+    """
+    syntax = str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", ""))
+    palette = _text(ds, "PhotometricInterpretation") == "PALETTE COLOR"
+    return palette or syntax not in UNCOMPRESSED_TRANSFER_SYNTAXES
 
 
 def _checked_syntax(ds: Dataset, uid: str | None) -> str:
@@ -145,6 +158,20 @@ def _decode(ds: Dataset, syntax: str) -> tuple[npt.NDArray[Any], str]:
     verbatim = syntax in _VERBATIM
     array, photometric = stored_values(ds, syntax, correct_unused_bits=not verbatim)
     return _without_unused_bits(array, ds) if verbatim else array, photometric
+
+
+def _check_frames(ds: Dataset, syntax: str) -> None:
+    """Refuse several frames that Number of Frames keeps quiet about.
+
+    A frame begins a fragment (PS3.5 A.4), and RLE has no others.
+    """
+    buffer = BytesIO(ds.PixelData)
+    parse_basic_offsets(buffer)
+    starts = b"" if syntax == RLELossless else FRAME_STARTS
+    if sum(fragment.startswith(starts) for fragment in generate_fragments(buffer)) > 1:
+        raise UnsupportedInstance(
+            "MULTI_FRAME", "The instance has several frames.", str(ds.get("SOPInstanceUID"))
+        )
 
 
 def _check_code_stream(ds: Dataset) -> None:

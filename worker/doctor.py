@@ -142,12 +142,13 @@ def _model(settings: Settings) -> Check:
 
 def _decoders(settings: Settings) -> Check:  # noqa: ARG001
     from dicom_node.contexts import COMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
+    from dicom_node.decoders import DecoderState, decoder_state
 
-    usable = decodable_transfer_syntaxes()
-    missing = [UID(uid).name for uid in COMPRESSED_TRANSFER_SYNTAXES if uid not in usable]
-    found = f"{len(usable)} transfer syntaxes"
-    advice = f"not offered: {', '.join(missing)}; install the pylibjpeg packages"
-    return Check("decoders", found, advice if missing else "")
+    found = f"{len(decodable_transfer_syntaxes())} transfer syntaxes"
+    states = {UID(uid).name: decoder_state(uid) for uid in COMPRESSED_TRANSFER_SYNTAXES}
+    lost = [f"{n}, which {s.value}" for n, s in states.items() if s is not DecoderState.WORKS]
+    advice = f"not offered: {'; '.join(lost)}. Install pylibjpeg's packages and pyjpegls anew"
+    return Check("decoders", found, advice if lost else "")
 
 
 def _destinations(settings: Settings) -> Check:

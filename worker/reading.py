@@ -57,7 +57,7 @@ def _open(archive: Archive, path: str) -> BinaryIO:
 def pixels_of(
     decoder: Decoder, ds: Dataset, data: bytes, sop_instance_uid: str
 ) -> NDArray[np.float32]:
-    """Return the pixels of an instance; what is compressed is decoded where it harms nobody.
+    """Return the pixels of an instance; what needs a decoder is decoded where it harms nobody.
 
     Parameters
     ----------
@@ -69,9 +69,6 @@ def pixels_of(
     InstanceError, DecoderAway
         As `Decoder.to_pixels` does.
     """
-    from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES
-    from dicom_node.pixels import to_pixels
+    from dicom_node.pixels import needs_decoder, to_pixels
 
-    if str(ds.file_meta.get("TransferSyntaxUID")) in UNCOMPRESSED_TRANSFER_SYNTAXES:
-        return to_pixels(ds)
-    return decoder.to_pixels(data, sop_instance_uid)
+    return decoder.to_pixels(data, sop_instance_uid) if needs_decoder(ds) else to_pixels(ds)
