@@ -21,6 +21,7 @@ from tests import datasets
 from tests.fakes import Bells, Clock, FakeAsk, FakeClassifier, FakeSend, new_uid, received
 from worker import delivering, ledger, node, results, steps
 from worker.desk import Desk
+from worker.explaining import Explain
 from worker.settings import Settings
 from worker.tables import Delivery, FindingRow, Instance, Job, Report, Study
 
@@ -42,7 +43,7 @@ class Ward:
         self.clock = Clock()
         self.bells = Bells()
         self.classifier = FakeClassifier()
-        self.explain: steps.Explain | None = None
+        self.explain: Explain | None = None
         self.send = FakeSend()
         self.ask = FakeAsk()
         self.desk = Desk(sessions, self.archive, self.settings, self.clock)

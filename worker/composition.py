@@ -16,9 +16,9 @@ from dicom_node.decoder_child import Decoder
 from worker.answering import Answering
 from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
 from worker.desk import Desk
+from worker.explaining import Explain
 from worker.settings import Settings
 from worker.states import CompanionKind
-from worker.steps import Explain
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
