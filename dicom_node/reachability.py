@@ -69,7 +69,7 @@ def why_unreachable(peer: Peer, tls: ssl.SSLContext | None, timeout_s: float) ->
             )
     return (
         f"{peer} takes the connection but does not associate; "
-        "check that it speaks DICOM on this port."
+        "check that it speaks DICOM on this port, and lets this host in."
     )
 
 
@@ -96,7 +96,9 @@ def _why_not_by_tls(connection: socket.socket, tls: ssl.SSLContext) -> str:
         return _why_not_trusted(error)
     except ssl.SSLError as error:
         return _why_no_handshake(error.reason or "")
-    except OSError:  # closed, or silent
+    except TimeoutError:
+        return _NO_HANDSHAKE
+    except OSError:  # closed
         return _NO_TLS
     return (
         "takes the connection, with TLS, but does not associate; "
@@ -123,6 +125,10 @@ def _provoke_answer(secured: ssl.SSLSocket) -> None:
 _NO_TLS = (
     "speaks no TLS on this port, although TLS is set for it; "
     "give its port with TLS, or set tls=off for it."
+)
+_NO_HANDSHAKE = (
+    "does not answer a TLS handshake; it may be busy, or speak no TLS on this port, "
+    "although TLS is set for it."
 )
 
 

@@ -1,6 +1,7 @@
 import re
 import ssl
 import subprocess
+import threading
 import warnings
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -253,6 +254,14 @@ def test_a_peer_without_tls_is_told_apart_where_tls_is_set(pacs, node):
 def test_a_peer_that_is_none_is_told_apart_where_tls_is_set(node, behave):
     with listening(behave, times=2) as peer:
         assert refused(peer, client_context(node), 0.5).startswith(NO_TLS)
+
+
+def test_a_peer_that_is_silent_is_told_apart_where_tls_is_set(node):
+    done = threading.Event()
+    with listening(lambda _: done.wait(60)) as peer:
+        words = "does not answer a TLS handshake; it may be busy, or speak no TLS on this port"
+        assert refused(peer, client_context(node), 0.3).startswith(words)
+        done.set()
 
 
 def test_a_peer_with_tls_is_told_apart_where_tls_is_not_set(pacs, pacs_files):
