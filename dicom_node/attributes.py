@@ -1,0 +1,33 @@
+"""Values of single attributes, as peers really write them."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+# PS3.5 6.2
+_BINARY_NUMBERS = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
+
+
+def text(ds: Dataset, keyword: str) -> str:
+    """Return a value as text in capitals; "" for what is absent."""
+    value = ds.get(keyword)
+    return str(value).strip().upper() if value is not None else ""
+
+
+def number(ds: Dataset, keyword: str, default: float) -> float:
+    """Return the first value of an element as a finite number, or the default.
+
+    A decimal string that came as a binary number is none: its characters would be taken for one.
+    """
+    try:
+        if dictionary_VR(keyword) == "DS" and ds[keyword].VR in _BINARY_NUMBERS:
+            return default
+        found = ds.get(keyword)
+        value = float(next(iter(found)) if isinstance(found, (MultiValue, list)) else found)
+    except Exception:  # noqa: BLE001 - a value is converted when it is read, and fails in all ways
+        return default
+    return value if isfinite(value) else default
