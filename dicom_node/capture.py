@@ -25,8 +25,8 @@ from dicom_node.identity import value_of
 MODALITY: Final = "OT"  # not the source's: no hanging protocol shall take it for the radiograph
 DESCRIPTION: Final = "Pneumonia on chest radiograph, AI picture"
 DERIVATION: Final = (
-    "The image with the result of an automated analysis and a map of what spoke for it drawn over"
-    " it; not for primary diagnosis."
+    "The image with the result of an automated analysis above it and, where one was made, a map of"
+    " what spoke for that drawn over it; not for primary diagnosis."
 )
 
 # PS3.3 C.7.6.1.1.5: a lossy source stays lossy, in whatever it is derived to.
