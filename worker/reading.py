@@ -23,6 +23,14 @@ class ArchiveAway(Exception):
         return cls(error.strerror or type(error).__name__)
 
 
+class FileGone(Exception):
+    """A stored file is not in its folder any more: a matter for a person."""
+
+    def __init__(self, path: str) -> None:
+        """Name the file; it is called as its study and its instance."""
+        super().__init__(f"{path} is gone from the archive: send it again, then requeue the study")
+
+
 def read_header(archive: Archive, path: str) -> Dataset:
     """Read a stored instance but its pixels.
 
@@ -30,7 +38,7 @@ def read_header(archive: Archive, path: str) -> Dataset:
     ------
     ArchiveAway
         When it cannot be had now.
-    FileNotFoundError
+    FileGone
         When it is gone from its folder.
     """
     from pydicom import dcmread
@@ -50,7 +58,7 @@ def _open(archive: Archive, path: str) -> BinaryIO:
         return archive.open(path)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and archive.absolute(path).parent.is_dir():
-            raise
+            raise FileGone(path) from error
         raise ArchiveAway.because(error) from error
 
 

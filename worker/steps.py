@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,10 +12,11 @@ from dicom_node.errors import InstanceError, InvalidInstance
 from worker import ledger
 from worker.companions import write_companions
 from worker.desk import Bell, Desk, held
+from worker.explaining import Explain, explained
 from worker.ledger import Claim, LeaseLost, NewFinding
-from worker.reading import ArchiveAway, pixels_of, read_bytes
+from worker.reading import ArchiveAway, FileGone, pixels_of, read_bytes
 from worker.reporting import write_report
-from worker.states import Finding, JobKind
+from worker.states import JobKind
 from worker.tables import Instance
 
 if TYPE_CHECKING:
@@ -33,16 +33,12 @@ AWAY_S = 5
 CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
 
 
-# The answers whose heat map is worth showing: what spoke for pneumonia.
-SHOWN = frozenset({Finding.PRESENT, Finding.UNDETERMINED})
-
-# Maps prepared images (N, size, size) to what spoke for pneumonia in each, (N, size, size) in
-# [0, 1]. worker.answering.Answering.heatmaps is one.
-Explain = Callable[["np.ndarray"], "np.ndarray"]
-
-
 class _Away(str):
     """The error of a try that says nothing about the instance."""
+
+
+class _Gone(str):
+    """The error of a try that found nothing to assess: in the end, for a person to see."""
 
 
 class Classifier(Protocol):
@@ -131,12 +127,16 @@ def _answers(
         except ArchiveAway as error:
             log.warning("%s cannot be read now: %s", instance.sop_instance_uid, error)
             answers[instance.id] = _Away(error)
+        except FileGone as error:
+            log.warning("%s cannot be assessed: %s", instance.sop_instance_uid, error)
+            answers[instance.id] = _Gone(error)
         except Exception as error:
             log.exception("%s could not be prepared", instance.sop_instance_uid)
             answers[instance.id] = type(error).__name__
     answers |= _predict(classifier, prepared, desk.settings.population)
     if explain is not None:
-        answers |= _explained(explain, prepared, answers)
+        images = {key: image for key, (image, _) in prepared.items()}
+        answers |= explained(explain, images, answers)
     return answers
 
 
@@ -176,28 +176,6 @@ def _predict(
     return {i: _new_finding(prediction, flags) for (i, (_, flags)), prediction in pairs}
 
 
-def _explained(
-    explain: Explain,
-    prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]],
-    answers: dict[int, NewFinding | str],
-) -> dict[int, NewFinding]:
-    """Give the answers that have a heat map with it; one that fails never fails its answer."""
-    import numpy as np
-
-    from worker.picture import encode_heat
-
-    wanted = {i: a for i, a in answers.items() if isinstance(a, NewFinding) and a.finding in SHOWN}
-    if not wanted:
-        return {}
-    try:
-        maps = explain(np.stack([prepared[i][0] for i in wanted]))
-        pairs = zip(wanted.items(), maps, strict=True)
-        return {i: replace(answer, heatmap=encode_heat(heat)) for (i, answer), heat in pairs}
-    except Exception as error:  # noqa: BLE001  whatever it is, the answer stands
-        log.warning("%d answers have no heat map: %s", len(wanted), type(error).__name__)
-        return {}
-
-
 def _new_finding(prediction: Prediction, flags: tuple[str, ...]) -> NewFinding:
     return NewFinding(
         assessed=prediction.reason is None,
@@ -219,7 +197,7 @@ def _save_findings(
         model_id = _model_id(session, info, now)
     for claim in claims:
         answer = answers[claim.subject_id]
-        failed = isinstance(answer, str) and not isinstance(answer, _Away)
+        failed = isinstance(answer, str) and not isinstance(answer, _Away | _Gone)
         if failed and claim.attempts >= desk.settings.max_attempts:
             answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
         with desk.sessions() as session, session.begin():
@@ -233,6 +211,9 @@ def _save_answer(
 ) -> None:
     if isinstance(answer, _Away):
         ledger.put_back(session, claim, desk.back_off(1, AWAY_S, AWAY_S), answer, counts=False)
+        return
+    if isinstance(answer, _Gone) and claim.attempts >= desk.settings.max_attempts:
+        ledger.bury(session, claim, answer)
         return
     if isinstance(answer, str):
         ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), answer)
@@ -302,7 +283,8 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
 
 
 def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:
-    words = str(error) if isinstance(error, InstanceError) else type(error).__name__
+    told = isinstance(error, InstanceError | FileGone)
+    words = str(error) if told else type(error).__name__
     with desk.sessions() as session, session.begin():
         if claim.attempts >= desk.settings.max_attempts or isinstance(error, InstanceError):
             ledger.bury(session, claim, words)

@@ -84,3 +84,21 @@ def test_reports_may_use_the_space_that_images_must_leave(
         composition.engine().dispose()
         for cached in caches:
             cached.cache_clear()
+
+
+def test_an_image_that_is_gone_is_told_to_a_person_and_assessed_when_it_is_back(
+    ward: Ward,
+) -> None:
+    study = ward.receive_study(2)
+    file = next((ward.archive.root / study).glob("*.dcm"))
+    away = file.rename(file.with_suffix(".away"))
+    ward.work(3600)
+    assert ward.states() == ["FAILED"]
+    (job,) = [job for job in ward.jobs() if job.state == "DEAD"]
+    assert job.kind == "CLASSIFY"
+    assert job.last_error.startswith(f"{study}/{file.name} is gone from the archive: send it again")
+    away.rename(file)
+    assert ward.requeue(study) == 1
+    ward.work(60)
+    assert ward.states() == ["DELIVERED"]
+    assert [found["assessed"] for found in ward.records()[0]["instances"]] == [True, True]

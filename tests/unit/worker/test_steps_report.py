@@ -166,7 +166,10 @@ def test_a_report_that_fails_is_tried_again_and_then_given_up(ward: Ward) -> Non
     file = next((ward.archive.root / study).glob("*.dcm"))
     away = file.rename(file.with_suffix(".away"))
     ward.report()
-    assert ward.jobs()[0].last_error == "FileNotFoundError"
+    gone = (
+        f"{study}/{away.stem}.dcm is gone from the archive: send it again, then requeue the study"
+    )
+    assert ward.jobs()[0].last_error == gone
     assert ward.report() == 0  # not before the back-off ends
     for _ in range(2):
         ward.clock.forward(60)
