@@ -11,10 +11,12 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.archive import Archive
+from dicom_node.commitment import Commitment
 from dicom_node.errors import ConfigurationError
 from dicom_node.storage_scp import Outcome
 from dicom_node.storage_scu import Peer, echo, send
 from tests import datasets
+from tests.certificates import Authority
 from tests.fakes import NOON, Bells, new_uid, received
 from tests.ledgers import Desk
 from worker import node
@@ -158,3 +160,29 @@ def test_a_port_that_is_taken_is_a_wrong_setting(
             node.start(taken, archive, desk.sessions, Bells())
     finally:
         running.shutdown()
+
+
+def test_the_node_listens_and_calls_as_the_settings_say(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    files = authority.issue("node")
+    config = node.node_config(Settings.from_env({
+        "CXR_HOME": str(tmp_path), "CXR_PLAINTEXT": "off", "CXR_TLS_PORT": "2762",
+        "CXR_TLS_CERTIFICATE": str(files.certificate), "CXR_TLS_KEY": str(files.key),
+        "CXR_TLS_AUTHORITY": str(files.authority),
+        "CXR_ALLOWED_HOSTS": "192.0.2.0/24,2001:db8::1", "CXR_MAXIMUM_PDU": "65536",
+        "CXR_REQUIRE_CALLED_AE_TITLE": "on",
+        "CXR_DESTINATIONS": "PACS@192.0.2.7:104?tls=on",
+        "CXR_PEERS": "VIEWER@192.0.2.8:104",
+    }))  # fmt: skip
+    assert (config.plaintext, config.tls_port, config.maximum_pdu) == (False, 2762, 65536)
+    assert config.tls is not None
+    assert config.require_called_ae_title
+    assert [str(network) for network in config.allowed_hosts] == ["192.0.2.0/24", "2001:db8::1/128"]
+    assert {title: str(peer) for title, peer in config.peers.items()} == {
+        "PACS": "PACS@192.0.2.7:104", "VIEWER": "VIEWER@192.0.2.8:104",
+    }  # fmt: skip
+    assert set(config.peer_tls) == {"PACS"}
+
+
+def test_what_a_destination_says_to_an_unknown_request_is_not_ours(desk: Desk) -> None:
+    assert not node.taker(desk.sessions, desk.clock)(Commitment("2.25.9", ("2.25.1",)))
