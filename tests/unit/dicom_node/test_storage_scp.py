@@ -2,10 +2,12 @@ import logging
 import socket
 import threading
 import time
+from ipaddress import ip_network
 
 import pytest
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.listener import is_allowed
 from tests.datasets import ROOT, image, part10
 from tests.nodes import Node, accepts, wait_until
 
@@ -82,6 +84,67 @@ def test_another_called_ae_title_is_rejected_only_when_that_is_asked_for(start):
     assoc = start().associate(called="OTHER")
     assert assoc.is_established
     assoc.release()
+
+
+@pytest.mark.parametrize("allowed", ["192.0.2.0/24", "2001:db8::/32"])
+def test_a_connection_from_elsewhere_is_closed_unread(start, caplog, allowed):
+    node = start(allowed_hosts=(ip_network(allowed),))
+    with socket.create_connection(("127.0.0.1", node.running.port)) as peer:
+        assert peer.recv(1) == b""
+    wait_until(lambda: caplog.messages)
+    assert caplog.messages[-1] == "closed the connection from 127.0.0.1: not in CXR_ALLOWED_HOSTS"
+    assert node.running.open_associations == 0
+
+
+def test_a_connection_from_an_allowed_network_is_taken(start):
+    node = start(allowed_hosts=(ip_network("192.0.2.1"), ip_network("127.0.0.0/8")))
+    assert node.store(image()) == [0x0000]
+
+
+def has_dual_stack():
+    try:
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+@pytest.mark.skipif(not has_dual_stack(), reason="this machine has no IPv6")
+def test_an_ipv4_peer_of_an_ipv6_socket_is_known_by_its_ipv4_address(start):
+    node = start(bind="::", allowed_hosts=(ip_network("127.0.0.1"),))
+    assert node.store(image()) == [0x0000]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_in"),
+    [
+        ("192.0.2.7", True), ("::ffff:192.0.2.7", True), ("192.0.3.7", False),
+        ("fe80::1%eth0", True), ("2001:db8::1", False),
+    ],
+)  # fmt: skip
+def test_an_address_is_in_a_network_or_not(host, is_in):
+    assert is_allowed(host, [ip_network("192.0.2.0/24"), ip_network("fe80::/10")]) is is_in
+
+
+def test_too_many_connections_are_closed_and_the_rest_goes_on(start, caplog):
+    node = start(max_associations=1)
+    held = [socket.create_connection(("127.0.0.1", node.running.port)) for _ in range(30)]
+    wait_until(lambda: any(m.endswith("18 are open already") for m in caplog.messages))
+    for connection in held:
+        connection.close()
+    wait_until(lambda: node.running.open_associations == 0)
+    assert node.store(image()) == [0x0000]
+
+
+def test_our_documents_are_taken_and_those_of_others_are_not(start):
+    node, report = start(), "1.2.840.10008.5.1.4.1.1.88.34"
+    assoc = node.associate(sop_classes=[report])
+    ours = image(SOPClassUID=report, Manufacturer="cxr-worker")
+    assert assoc.send_c_store(ours).Status == 0x0000
+    assert assoc.send_c_store(image(SOPClassUID=report)).Status == 0x0122
+    assoc.release()
+    wait_until(lambda: node.running.open_associations == 0)
+    assert (node.received, node.closed) == ([], [])
 
 
 def test_who_associates_is_logged(start, caplog):
@@ -256,3 +319,13 @@ def test_an_address_that_is_not_ours_is_a_configuration_error(tmp_path):
     with pytest.raises(ConfigurationError) as error:
         Node(tmp_path, bind="192.0.2.1")
     assert error.value.setting == "CXR_BIND"
+
+
+def test_a_node_without_any_port_is_a_configuration_error(tmp_path):
+    with pytest.raises(ConfigurationError, match="CXR_PLAINTEXT: is off, so CXR_TLS_PORT must be"):
+        Node(tmp_path, plaintext=False)
+
+
+def test_tls_without_a_certificate_is_a_configuration_error(tmp_path):
+    with pytest.raises(ConfigurationError, match="CXR_TLS_CERTIFICATE: must be set"):
+        Node(tmp_path, tls_port=0)
