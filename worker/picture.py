@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from dicom_node import codes
 from dicom_node.findings import InstanceFinding
@@ -46,6 +46,9 @@ SCALE: Final = np.array(
 # Opacity grows from none where the map is weak; at its strongest the image still shows through.
 WEAKEST: Final = 0.2
 OPACITY: Final = 0.5
+# On a grey screen a translucent spot may look like a shadow in the lung; a line round it does not.
+OUTLINED: Final = 0.5
+LINE, EDGE = (255, 224, 138), (20, 20, 20)  # bright within dark, to be seen on any image
 
 
 class Line(NamedTuple):
@@ -141,8 +144,21 @@ def _overlaid(image: Image.Image, heat: Floats) -> Image.Image:
     strength = np.clip(np.asarray(stretched, np.float32), 0, 1)
     opacity = OPACITY * np.clip((strength - WEAKEST) / (1 - WEAKEST), 0, 1)[..., None]
     grey = np.asarray(image, np.float32)[..., None]
-    mixed = grey * (1 - opacity) + _coloured(strength) * opacity
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    mixed = (grey * (1 - opacity) + _coloured(strength) * opacity).round().astype(np.uint8)
+    _outline(mixed, strength >= OUTLINED)
+    return Image.fromarray(mixed)
+
+
+def _outline(picture: Picture, inside: NDArray[np.bool_]) -> None:
+    """Draw a line round the places that are inside."""
+    width = 2 * max(1, round(max(inside.shape) / 1000)) + 1
+    mask = Image.fromarray(inside.astype(np.uint8))
+    grown, shrunk = (
+        np.asarray(mask.filter(rank(width))).astype(bool)
+        for rank in (ImageFilter.MaxFilter, ImageFilter.MinFilter)
+    )
+    picture[grown & ~inside] = EDGE
+    picture[inside & ~shrunk] = LINE
 
 
 def _coloured(strength: Floats) -> Floats:

@@ -102,6 +102,15 @@ def test_colours_grow_brighter_with_strength_for_whoever_sees_no_hue() -> None:
     assert all(darker < brighter for darker, brighter in pairwise(luma))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_on_a_grey_screen_a_line_tells_the_map_from_a_shadow(value: float) -> None:
+    drawn = picture.draw(grey(value=value), PRESENT, MODEL, heat=spot())
+    luma = image_of(drawn, 700, 900) @ np.array([0.299, 0.587, 0.114])
+    steps = np.abs(np.diff(luma[100]))  # from left to right, out of the map
+    assert steps.max() > 60
+    assert (steps > 60).sum() <= 3
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "size"),
     [
