@@ -26,7 +26,7 @@ from dicom_node.status import Status, describe, is_permanent, is_success
 
 log = logging.getLogger(__name__)
 
-PUSH_MODEL = "1.2.840.10008.1.20.1"  # PS3.4 J.3.1
+PUSH_MODEL = "1.2.840.10008.1.20.1"  # PS3.4 J.3.4
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5, a well-known instance
 
 REQUEST_ACTION = 1  # PS3.4 Table J.3-1, Request Storage Commitment
