@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 
+import numpy as np
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -31,3 +32,11 @@ def number(ds: Dataset, keyword: str, default: float) -> float:
     except Exception:  # noqa: BLE001 - a value is converted when it is read, and fails in all ways
         return default
     return value if isfinite(value) else default
+
+
+def words(ds: Dataset, keyword: str) -> bytes:
+    """Return the bytes of an OW value as they are in little endian (PS3.5 7.3)."""
+    data = bytes(ds[keyword].value)
+    if ds.original_encoding[1] is False:
+        return np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
+    return data

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_node.attributes import number, text
+from dicom_node.attributes import number, text, words
 
 Floats = npt.NDArray[np.float32]
 # Values on their way through the pipeline: float32 would lose them in a large intercept.
@@ -173,6 +173,7 @@ def _lut_entries(item: Dataset, length: int) -> Doubles:
     """Return a LUT's entries: US or SS as numbers, OW as bytes, 8-bit ones possibly packed."""
     data = item.LUTData
     if isinstance(data, bytes):
+        data = words(item, "LUTData")
         data = np.frombuffer(data, np.uint8 if len(data) < 2 * length else "<u2")
     entries = np.asarray(data, np.float64).reshape(-1)[:length]
     if entries.size == 0:

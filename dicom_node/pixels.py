@@ -21,7 +21,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import RLELossless
 
 import dicom_node.privacy  # noqa: F401
-from dicom_node.attributes import number, text
+from dicom_node.attributes import number, text, words
 from dicom_node.codestream import FRAME_STARTS, read_claim
 from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
 from dicom_node.decoders import stored_values
@@ -182,10 +182,22 @@ def _without_unused_bits(array: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[An
     return stored
 
 
+def _little_endian_palette(ds: Dataset) -> Dataset:
+    """Return a palette as pydicom takes it to be, whatever the transfer syntax."""
+    if ds.original_encoding[1] is not False or "RedPaletteColorLookupTableData" not in ds:
+        return ds
+    palette = Dataset()
+    for colour in ("Red", "Green", "Blue"):
+        table = f"{colour}PaletteColorLookupTable"
+        palette[f"{table}Descriptor"] = ds[f"{table}Descriptor"]
+        palette.add_new(f"{table}Data", "OW", words(ds, f"{table}Data"))
+    return palette
+
+
 def _luminance(stored: npt.NDArray[Any], photometric: str, ds: Dataset) -> Floats:
     """Return a colour image's luminance; colour has no grey scale pipeline (PS3.4 N.2.1)."""
     if photometric == "PALETTE COLOR" and stored.ndim == 2:
-        stored = apply_color_lut(stored, ds)
+        stored = apply_color_lut(stored, _little_endian_palette(ds))
         white = float(np.iinfo(stored.dtype).max)
     else:
         white = float((1 << int(ds.BitsStored)) - 1)
