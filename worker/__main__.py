@@ -111,11 +111,14 @@ def up() -> None:
 
     settings = _start()
     composition.model_info()
+    composition.require_certificates()
     if settings.database_url.startswith("sqlite"):
         database.upgrade(settings.database_url)
     database.require_schema(composition.engine())
     composition.engine().dispose()
-    where = f"{settings.ae_title}@{settings.bind}:{settings.port}"
+    plain = [f"{settings.bind}:{settings.port}"] if settings.plaintext else []
+    secure = [] if settings.tls_port is None else [f"{settings.bind}:{settings.tls_port} with TLS"]
+    where = f"{settings.ae_title}@{' and '.join(plain + secure)}"
     peers = ", ".join(str(each.peer) for each in settings.destinations)
     goes = peers or "nowhere: CXR_DESTINATIONS is not set"
 
@@ -207,7 +210,7 @@ def send(
         list[Path],
         typer.Argument(help="DICOM, JPEG or PNG files, or folders of them.", exists=True),
     ],
-    to: Annotated[str, typer.Option(help="Where to: AET@host:port.")],
+    to: Annotated[str, typer.Option(help="Where to: AET@host:port, or AET@host:port?tls=on.")],
     calling: Annotated[str, typer.Option(help="Our AE title.")] = "CXRSEND",
     patient_age: Annotated[
         str | None, typer.Option(help="Age for wrapped JPEG and PNG, such as 003Y or 018M.")

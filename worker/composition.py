@@ -63,6 +63,21 @@ def desk() -> Desk:
     return Desk(build_sessions(engine()), reserveless, ours, decoder=decoder)
 
 
+def require_certificates() -> None:
+    """Refuse to start with files of TLS that cannot be used.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the file that is wrong.
+    """
+    from dicom_node.tls import client_context
+
+    files = settings().tls_files
+    if files is not None:
+        client_context(files)
+
+
 def reading_sessions() -> sessionmaker[Session]:
     """Give sessions for queries."""
     require_schema(engine())

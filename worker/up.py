@@ -65,7 +65,7 @@ def run(settings: Settings, on_ready: Callable[[], None]) -> None:
     from circus import get_arbiter
 
     lock = take_home(settings.home)
-    require_free_port(settings)
+    require_free_ports(settings)
     marks = Path(tempfile.mkdtemp(prefix="cxr-worker-"))  # sockets and marks of this run alone
     try:
         arbiter = get_arbiter(
@@ -108,7 +108,7 @@ def take_home(home: Path) -> IO[str]:
     return lock
 
 
-def require_free_port(settings: Settings) -> None:
+def require_free_ports(settings: Settings) -> None:
     """Refuse a port that another program holds, before anything is started.
 
     Raises
@@ -116,14 +116,21 @@ def require_free_port(settings: Settings) -> None:
     ConfigurationError
         Naming the setting.
     """
-    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    if settings.plaintext:
+        _require_free("CXR_PORT", settings.bind, settings.port)
+    if settings.tls_port is not None:
+        _require_free("CXR_TLS_PORT", settings.bind, settings.tls_port)
+
+
+def _require_free(setting: str, bind: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.bind, settings.port))
+            probe.bind((bind, port))
         except OSError as error:
             raise ConfigurationError(
-                "CXR_PORT", f"{settings.bind}:{settings.port} cannot be had: {error.strerror}"
+                setting, f"{bind}:{port} cannot be had: {error.strerror}"
             ) from error
 
 

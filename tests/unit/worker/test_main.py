@@ -245,6 +245,14 @@ def test_json_of_no_study_is_an_empty_list(desk: Desk) -> None:
     assert json.loads(run(app, ["results", "--format", "json"]).output) == []
 
 
+def test_certificates_that_cannot_be_used_stop_up_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = ("CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY")
+    told = mistake(monkeypatch, "up", **dict.fromkeys(files, "gone.pem"))
+    assert told.startswith("cxr-worker: CXR_TLS_AUTHORITY: gone.pem cannot be read")
+
+
 def test_dead_letters_are_listed_with_their_reason(desk: Desk) -> None:
     assert "Nothing was given up." in run(app, ["dead-letters"]).output
     study = desk.ready()

@@ -59,10 +59,9 @@ def test_a_role_is_marked_ready_for_its_supervisor_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["node.ready"]
 
 
-def settings(home: Path, port: int = 0) -> Settings:
-    return Settings.from_env(
-        {"CXR_HOME": str(home), "CXR_BIND": "127.0.0.1", "CXR_PORT": str(port)}
-    )
+def settings(home: Path, **environ: str) -> Settings:
+    ours = {"CXR_HOME": str(home), "CXR_BIND": "127.0.0.1", "CXR_PORT": "0"}
+    return Settings.from_env(ours | environ)
 
 
 def test_a_second_up_in_the_same_home_is_refused_and_the_first_left_alone(tmp_path: Path) -> None:
@@ -77,13 +76,22 @@ def test_a_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         up.take_home(tmp_path / "file" / "home")
 
 
-def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path: Path) -> None:
+TLS = dict.fromkeys(("CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY"), "file.pem")
+
+
+@pytest.mark.parametrize(("setting", "with_it"), [("CXR_PORT", {}), ("CXR_TLS_PORT", TLS)])
+def test_a_port_that_is_taken_is_told_before_anything_starts(
+    tmp_path: Path, setting: str, with_it: dict[str, str]
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(ConfigurationError, match="CXR_PORT"):
-            up.require_free_port(settings(tmp_path, other.getsockname()[1]))
-    up.require_free_port(settings(tmp_path))
+        port = str(other.getsockname()[1])
+        with pytest.raises(ConfigurationError, match=f"^{setting}: 127.0.0.1:{port} cannot be had"):
+            up.require_free_ports(settings(tmp_path, **with_it, **{setting: port}))
+        only_tls = {"CXR_PLAINTEXT": "off", "CXR_TLS_PORT": "0"}
+        up.require_free_ports(settings(tmp_path, **TLS, **only_tls, CXR_PORT=port))
+    up.require_free_ports(settings(tmp_path))
 
 
 def test_a_role_that_nobody_supervises_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
