@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from dicom_node.errors import ConfigurationError, InstanceError
 from dicom_node.peer import Peer
+from worker.destinations import KnownPeer
 
 if TYPE_CHECKING:
+    import ssl
+
     from pydicom import Dataset
 
     from dicom_node.storage_scu import Sent
@@ -100,6 +103,7 @@ def send_study(
     peer: Peer,
     calling_ae_title: str,
     on_sent: Callable[[Sent], None],
+    tls: ssl.SSLContext | None = None,
 ) -> list[Sent]:
     """Send one study in one association.
 
@@ -110,7 +114,9 @@ def send_study(
     """
     from dicom_node import storage_scu
 
-    return storage_scu.send(outgoing, peer, calling_ae_title, timeout_s=TIMEOUT_S, on_sent=on_sent)
+    return storage_scu.send(
+        outgoing, peer, calling_ae_title, timeout_s=TIMEOUT_S, on_sent=on_sent, tls=tls
+    )
 
 
 def send_all(
@@ -131,7 +137,8 @@ def send_all(
 
     from dicom_node.status import is_success
 
-    peer = _peer(to)
+    called = _called(to)
+    peer, tls = called.peer, _context(called)
     if one_study:
         wrapping = Wrapping(wrapping.patient_age, wrapping.view_position, str(generate_uid()))
     console = Console(stderr=True, highlight=False)
@@ -153,7 +160,7 @@ def send_all(
                 refused += len(group)
                 continue
             for answer in send_study(
-                outgoing, peer, calling_ae_title, lambda _: progress.advance(bar)
+                outgoing, peer, calling_ae_title, lambda _: progress.advance(bar), tls
             ):
                 if is_success(answer.status):
                     sent += 1
@@ -166,8 +173,28 @@ def send_all(
     return refused == 0
 
 
-def _peer(text: str) -> Peer:
+def _called(text: str) -> KnownPeer:
     try:
-        return Peer.parse(text)
+        return KnownPeer.parse(text)
     except ValueError as error:
         raise ConfigurationError("--to", str(error)) from None
+
+
+def _context(called: KnownPeer) -> ssl.SSLContext | None:
+    """Return what to connect with; None without TLS.
+
+    Raises
+    ------
+    ConfigurationError
+        When there are no certificates to connect with.
+    """
+    from dicom_node.tls import client_context
+    from worker import composition
+
+    if not called.tls:
+        return None
+    files = composition.settings().tls_files
+    if files is None:
+        needed = "CXR_TLS_CERTIFICATE, CXR_TLS_KEY and CXR_TLS_AUTHORITY"
+        raise ConfigurationError("--to", f"{called.peer}: tls=on needs {needed}")
+    return client_context(files)

@@ -163,17 +163,24 @@ def _tell(folder: Path, studies: list[Study], stack: ExitStack) -> Story:
 
 
 def _wait_for_delivery(env: dict[str, str], uids: set[str]) -> dict[str, dict[str, Any]]:
-    """Wait until all studies are delivered everywhere; give what `cxr-worker results` says."""
+    """Wait until all studies are delivered everywhere, and committed by Orthanc, which offers that.
+
+    Give what `cxr-worker results` says.
+    """
     records: dict[str, dict[str, Any]] = {}
 
     def delivered() -> bool:
         done = run([*CXR_WORKER, "results", "--format", "json"], env=env)
         assert done.returncode == 0, done.stderr
         records.update({r["study_instance_uid"]: r for r in json.loads(done.stdout)})
-        return {u for u, r in records.items() if r["state"] in ("DELIVERED", "COMMITTED")} >= uids
+        return {u for u, r in records.items() if _states(r) == {"DELIVERED", "COMMITTED"}} >= uids
 
     wait_until(delivered, DELIVERED_S, f"delivery of {len(uids)} studies")
     return records
+
+
+def _states(record: dict[str, Any]) -> set[str]:
+    return {delivery["state"] for report in record["reports"] for delivery in report["deliveries"]}
 
 
 def _saved(instances: list[bytes], folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +17,11 @@ from pynetdicom import AE, evt
 from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, InstanceError, PeerError
 from tests import datasets
+from tests.certificates import Authority
 from tests.fakes import new_uid
-from worker import sending
+from worker import composition, sending
 from worker.sending import Wrapping
+from worker.settings import Settings
 
 PLAIN = Wrapping()
 
@@ -135,7 +138,7 @@ def test_a_picture_that_cannot_be_read_is_an_instance_error(tmp_path: Path) -> N
 class Store:
     """A Storage SCP that notes which instances came by which association."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.status = 0x0000
         self.by_association: dict[int, list[Dataset]] = {}
         self.callers: set[str] = set()
@@ -143,7 +146,10 @@ class Store:
         for sop_class in STORAGE_SOP_CLASSES:
             entity.add_supported_context(sop_class)
         self.server = entity.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            ("127.0.0.1", 0),
+            block=False,
+            ssl_context=tls,
+            evt_handlers=[(evt.EVT_C_STORE, self._store)],
         )
         self.address = f"STORE@127.0.0.1:{self.server.server_address[1]}"
 
@@ -230,3 +236,31 @@ def test_a_peer_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
     path = write(tmp_path, "a.png")
     with pytest.raises(PeerError, match="nothing listens"):
         sending.send_all([path], "A@127.0.0.1:1", "CALLER", PLAIN, one_study=False)
+
+
+def test_tls_is_spoken_to_who_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    files = authority.issue("modality")
+    ours = Settings(
+        tls_certificate=files.certificate, tls_key=files.key, tls_authority=files.authority
+    )
+    monkeypatch.setattr(composition, "settings", lambda: ours)
+    store = Store(authority.server())
+    path = write(tmp_path, "a.png")
+    try:
+        to = f"{store.address}?tls=on"
+        assert sending.send_all([path], to, "CALLER", PLAIN, one_study=False)
+    finally:
+        store.server.shutdown()
+    assert len(store.by_association) == 1
+
+
+def test_tls_without_certificates_names_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composition, "settings", Settings)
+    path = write(tmp_path, "a.png")
+    with pytest.raises(ConfigurationError, match=r"--to: .* needs CXR_TLS_CERTIFICATE"):
+        sending.send_all([path], "A@127.0.0.1:104?tls=on", "CALLER", PLAIN, one_study=False)
