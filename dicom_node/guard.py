@@ -234,7 +234,7 @@ class Guard:
         try:
             self._run()
         except Exception as error:  # noqa: BLE001 - the thread ends here
-            self._tell(f"the connection broke: {type(error).__name__}")
+            self._end(f"the connection broke: {type(error).__name__}", _ABORT + _NOT_SPECIFIED)
             self.close()
 
     def _end(self, why: str, abort: bytes) -> None:

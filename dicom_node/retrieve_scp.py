@@ -29,7 +29,13 @@ from dicom_node.association import accepted, associated
 from dicom_node.errors import PeerError
 from dicom_node.outgoing import File, Sent, as_file
 from dicom_node.peer import Peer
-from dicom_node.query import QueryFailure, QueryStatus, Wanted, read_wanted
+from dicom_node.query import (
+    RETRIEVE_SOP_CLASSES,
+    QueryFailure,
+    QueryStatus,
+    Wanted,
+    read_wanted,
+)
 from dicom_node.status import Status, is_success
 
 log = logging.getLogger(__name__)
@@ -95,8 +101,12 @@ class RetrieveSCP:
 
         def serve_or_retrieve(message: Any, context_id: int) -> None:
             context = assoc._accepted_cx.get(context_id)
-            is_ours = isinstance(message, (C_GET, C_MOVE)) and message.is_valid_request
-            if context is None or not is_ours:
+            is_retrieval = (
+                isinstance(message, (C_GET, C_MOVE))
+                and message.is_valid_request
+                and message.AffectedSOPClassUID in RETRIEVE_SOP_CLASSES
+            )
+            if context is None or not is_retrieval:
                 serve(message, context_id)
                 return
             assoc.dimse.cancel_req = {}

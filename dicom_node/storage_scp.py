@@ -197,6 +197,7 @@ def _prepare(
     connection.settimeout(config.network_timeout_s)
     opening_s = min(_ARTIM_S, config.network_timeout_s)
     guard = Guard(assoc, Limits(config.maximum_pdu, opening_s, config.network_timeout_s))
+    _refuse_halves(assoc)
     run = assoc.run
 
     def run_and_tell() -> None:
@@ -211,6 +212,20 @@ def _prepare(
             _tell_closed(assoc, on_closed)
 
     assoc.run = run_and_tell
+
+
+def _refuse_halves(assoc: Any) -> None:
+    """Abort on a request that lacks what it must have; the library would not answer it at all."""
+    serve = assoc._serve_request
+
+    def serve_or_abort(message: Any, context_id: int) -> None:
+        if message.MessageIDBeingRespondedTo is None and not message.is_valid_request:
+            log.warning("a %s lacks what it must have: %s", message.msg_type, _who(assoc))
+            assoc.abort()
+        else:
+            serve(message, context_id)
+
+    assoc._serve_request = serve_or_abort
 
 
 def _on_connection_closed(event: Any) -> None:

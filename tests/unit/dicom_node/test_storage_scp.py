@@ -5,6 +5,7 @@ import time
 from ipaddress import ip_network
 
 import pytest
+from pynetdicom.dimse_messages import C_STORE_RQ
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.listener import is_allowed
@@ -250,6 +251,24 @@ def test_rubbish_on_the_port_does_not_harm_the_node(start):
     with socket.create_connection(("127.0.0.1", node.running.port)) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\n\r\n" * 50)
     wait_until(lambda: node.running.open_associations == 0)
+    assert node.store(image()) == [0x0000]
+
+
+@pytest.mark.parametrize("missing", ["MessageID", "AffectedSOPClassUID", "AffectedSOPInstanceUID"])
+def test_a_request_that_lacks_what_it_must_have_is_aborted(start, caplog, missing):
+    node, message = start(), C_STORE_RQ()
+    assoc = node.associate()
+    for keyword, value in {
+        "CommandField": 1, "Priority": 0, "CommandDataSetType": 0x0101, "CommandGroupLength": 0,
+        "MessageID": 1, "AffectedSOPClassUID": image().SOPClassUID,
+        "AffectedSOPInstanceUID": image().SOPInstanceUID,
+    }.items():  # fmt: skip
+        setattr(message.command_set, keyword, value)
+    del message.command_set[missing]
+    for part in message.encode_msg(1, 16384):
+        assoc.dul.send_pdu(part)
+    wait_until(lambda: assoc.is_aborted)
+    assert "a C-STORE lacks what it must have: calling 'MODALITY'" in caplog.text
     assert node.store(image()) == [0x0000]
 
 
