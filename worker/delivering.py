@@ -183,6 +183,9 @@ def commit(desk: Desk, destination: str, ask: Request, announce: Callable[[Bell]
 
 def _ask(desk: Desk, claims: Sequence[Claim], destination: Destination, ask: Request) -> None:
     settings, peer = desk.settings, destination.peer
+    if not destination.commitment:  # switched off meanwhile
+        with desk.sessions() as session, session.begin():
+            return ledger.drop(session, claims)
     if claims[0].attempts > settings.max_attempts:  # claimed alone, as it is not the first try
         words = f"{peer} did not answer {settings.max_attempts} requests to commit itself"
         return _give_up(desk, claims, words)

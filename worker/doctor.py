@@ -198,7 +198,17 @@ def _destination(settings: Settings, destination: Destination) -> Check:
     if not taken & set(REPORT_SOP_CLASSES):
         refused = [f"one of {', '.join(f'{UID(uid).name} ({uid})' for uid in REPORT_SOP_CLASSES)}"]
     advice = f"allow {ours} to store {' and '.join(refused)} there, then requeue what it refused"
-    return Check(str(peer), _reception(destination, taken), advice if refused else "")
+    if not refused:
+        advice = _why_unheard(settings, destination) if PUSH_MODEL in taken else ""
+    return Check(str(peer), _reception(destination, taken), advice)
+
+
+def _why_unheard(settings: Settings, destination: Destination) -> str:
+    """Say why a destination could not tell us later that it keeps a report."""
+    ae_title, allowed = destination.peer.ae_title, settings.allowed_ae_titles
+    if not destination.commitment or not allowed or ae_title in allowed:
+        return ""
+    return f"add {ae_title} to CXR_ALLOWED_AE_TITLES, so that it may tell us what it keeps"
 
 
 def _reception(destination: Destination, taken: frozenset[str]) -> str:

@@ -308,7 +308,8 @@ class Settings(BaseSettings):
         """The files of DICOM TLS; None when they are not set."""
         if not (self.tls_certificate and self.tls_key and self.tls_authority):
             return None
-        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_authority)
+        paths = (self.tls_certificate, self.tls_key, self.tls_authority)
+        return TlsFiles(*(path.expanduser().absolute() for path in paths))
 
     def destination(self, name: str) -> Destination:
         """Give a destination as it is set now, by its name in the database.

@@ -8,7 +8,6 @@ asked, before that one has noted anything: so a request is committed before it g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 from dicom_node.commitment import Commitment, Reference
 from dicom_node.status import describe
 from worker.ledger.deliveries import is_current, settle_deliveries
-from worker.ledger.jobs import Claim, LeaseLost, give_up, move, owe, settle
+from worker.ledger.jobs import Claim, drop, give_up, move, owe
 from worker.states import DeliveryState, JobKind, StudyEvent
 from worker.tables import CommitmentRequest, Delivery, Job, Report, Study
 
@@ -37,8 +36,7 @@ def save_request(
     for claim_ in claims:
         delivery = session.get_one(Delivery, claim_.subject_id)
         if delivery.state != DeliveryState.DELIVERED or not is_current(session, delivery):
-            with suppress(LeaseLost):  # struck off already
-                settle(session, claim_)
+            drop(session, [claim_])
             continue
         assert delivery.sop_class_uid is not None  # saved with the state DELIVERED
         assert delivery.sop_instance_uid is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -178,6 +179,13 @@ def settle(session: Session, claim_: Claim) -> None:
     done = session.execute(delete(Job).where(Job.id == claim_.job_id, Job.token == claim_.token))
     if _count(done) != 1:
         raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
+
+
+def drop(session: Session, claims: Sequence[Claim]) -> None:
+    """Strike off work that is not wanted any more, if nobody else has it by now."""
+    for claim_ in claims:
+        with suppress(LeaseLost):
+            settle(session, claim_)
 
 
 def put_back(

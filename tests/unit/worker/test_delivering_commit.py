@@ -85,6 +85,16 @@ def test_what_is_not_to_be_asked_is_not_asked(
     assert (ward.jobs(), ward.commit(), ward.states()) == ([], 0, ["DELIVERED"])
 
 
+def test_what_is_no_longer_to_be_asked_is_asked_no_more(
+    ward: Ward, tmp_path: Path, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    delivered(ward)
+    later = Ward(tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS}?commitment=off")
+    later.clock.now = ward.clock()
+    assert later.commit() == 1
+    assert (later.ask.asked, later.jobs(), later.states()) == ([], [], ["DELIVERED"])
+
+
 def test_a_study_is_committed_when_every_destination_keeps_its_report(
     tmp_path: Path, sqlite_sessions: sessionmaker[Session]
 ) -> None:

@@ -216,6 +216,20 @@ def test_a_destination_that_does_not_take_its_companions_is_told(tmp_path: Path)
     assert "Key Object" not in check.advice
 
 
+@pytest.mark.parametrize(
+    ("allowed", "options", "healthy"),
+    [("MODALITY", "", False), ("MODALITY", "?commitment=off", True), ("MODALITY,GOOD", "", True)],
+)
+def test_a_destination_that_could_not_tell_us_what_it_keeps_is_told(
+    tmp_path: Path, allowed: str, options: str, healthy: bool
+) -> None:
+    with peer(VERIFICATION, COMPREHENSIVE_3D, PUSH_MODEL) as some:
+        ours = {"CXR_DESTINATIONS": some + options, "CXR_ALLOWED_AE_TITLES": allowed}
+        check = examine(settings(tmp_path, **ours))[some]
+    assert check.healthy is healthy
+    assert healthy or "add GOOD to CXR_ALLOWED_AE_TITLES" in check.advice
+
+
 def test_without_certificates_nothing_is_said_of_tls(tmp_path: Path) -> None:
     assert "tls" not in examine(settings(tmp_path))
 

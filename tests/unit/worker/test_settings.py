@@ -255,9 +255,9 @@ def test_tls_needs_its_three_files(environ: dict[str, str]) -> None:
     assert ".pem" not in str(caught.value)
 
 
-def test_tls_is_whole_with_its_three_files() -> None:
+def test_tls_is_whole_with_its_three_files(tmp_path: Path) -> None:
     files = Settings.from_env({"CXR_TLS_PORT": "2762", "CXR_PLAINTEXT": "off", **TLS}).tls_files
-    assert files == TlsFiles(Path("c.pem"), Path("k.pem"), Path("a.pem"))
+    assert files == TlsFiles(*(tmp_path / name for name in ("c.pem", "k.pem", "a.pem")))
     assert Settings.from_env({}).tls_files is None
 
 
