@@ -274,7 +274,7 @@ def _has_one_vr(keyword: str) -> bool:
 
 def _drop_unaccompanied(ds: Dataset) -> None:
     for keyword, companions in COMPANIONS.items():
-        alone = not any(value_of(ds, each) for each in companions)
+        alone = not any(value_of(ds, each).strip("\\") for each in companions)
         if alone and keyword in ds and value_of(ds, keyword) != "NO":
             del ds[keyword]
 

@@ -132,7 +132,9 @@ COMPANIONS: Final[dict[str, tuple[str, ...]]] = {
         "PatientBirthDateInAlternativeCalendar",
         "PatientDeathDateInAlternativeCalendar",
     ),
-    "DeidentificationMethod": ("DeidentificationMethod",),  # Type 1C: never empty
+    # Type 1C: never empty
+    "DeidentificationMethod": ("DeidentificationMethod",),
+    "PatientSpeciesDescription": ("PatientSpeciesDescription",),
     **dict.fromkeys(
         ("PatientBreedDescription", "PatientBreedCodeSequence", "BreedRegistrationSequence"),
         SPECIES,
@@ -141,7 +143,6 @@ COMPANIONS: Final[dict[str, tuple[str, ...]]] = {
 
 # Type 2C of a patient that is no human: present, if empty, once the species is told (C.7.1.1).
 OF_ANIMALS: Final = (
-    "PatientSpeciesDescription",
     "PatientBreedDescription",
     "PatientBreedCodeSequence",
     "BreedRegistrationSequence",

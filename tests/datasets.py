@@ -118,6 +118,34 @@ def with_bytes(ds: Dataset, **values: bytes) -> Dataset:
     return ds
 
 
+def with_element(ds: Dataset, keyword: str, vr: str, value: bytes | None) -> Dataset:
+    """Return `ds` as read from a file in which an element has this VR and these bytes.
+
+    None removes the element.
+    """
+    tag = Tag(tag_for_keyword(keyword) or 0)
+    ds.pop(tag, None)
+    if value is not None:
+        # Written as it is only when pydicom takes it for what it read itself.
+        value += b" " * (len(value) % 2)
+        charset = ds.get("SpecificCharacterSet", "ISO_IR 100")
+        if keyword == "SpecificCharacterSet":
+            return _with_character_set(ds, value)
+        ds[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+        ds.set_original_encoding(False, True, convert_encodings(charset))
+    return read_back(ds)
+
+
+def _with_character_set(ds: Dataset, value: bytes) -> Dataset:
+    """Patch it into the file: pydicom writes none that it does not know."""
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    start = b"\x08\0\x05\0CS"
+    written = part10(ds).replace(
+        start + b"\x0a\0ISO_IR 100", start + len(value).to_bytes(2, "little") + value
+    )
+    return dcmread(BytesIO(written))
+
+
 def part10(ds: Dataset) -> bytes:
     """Return a dataset as a Part 10 file."""
     buffer = BytesIO()
