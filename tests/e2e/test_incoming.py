@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -16,14 +19,12 @@ from dicom_node.archive import Archive
 from dicom_node.tls import TlsFiles
 from tests.certificates import Authority
 from tests.datasets import image, part10
-from tests.e2e.programs import free_port, listens, run, running, wait_until
+from tests.e2e.programs import Orthanc, free_port, listens, run, running, wait_until
 from tests.fakes import Bells
 from tests.holdings import CAPTURE, KEY_OBJECT, SR, hold, made, report_on
 from worker import node
 from worker.settings import Settings
 from worker.tables import Instance
-
-Dcmtk = Callable[..., CompletedProcess[str]]
 
 
 @dataclass
@@ -37,6 +38,7 @@ class House:
     modality: TlsFiles
     sessions: sessionmaker[Session]
     folder: Path
+    orthanc: Orthanc
 
     def ask(self, program: str, *words: str | Path) -> CompletedProcess[str]:
         """Run a DCMTK program against the node."""
@@ -71,9 +73,12 @@ def house(peers: None, tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -
     report_on(sqlite_sessions, archive, *OURS)
     ours, scp_port, destination = authority.issue("node"), free_port(), tmp_path / "received"
     destination.mkdir()
+    port = free_port()
+    orthanc = Orthanc(tmp_path / "orthanc", port)
+    known = f"STORE@127.0.0.1:{scp_port},ORTHANC@127.0.0.1:{orthanc.port}"
     settings = Settings.from_env({
-        "CXR_HOME": str(tmp_path), "CXR_PORT": "0", "CXR_TLS_PORT": str(free_port()),
-        "CXR_BIND": "127.0.0.1", "CXR_PEERS": f"STORE@127.0.0.1:{scp_port}",
+        "CXR_HOME": str(tmp_path), "CXR_PORT": str(port), "CXR_TLS_PORT": str(free_port()),
+        "CXR_BIND": "127.0.0.1", "CXR_PEERS": known,
         "CXR_TLS_CERTIFICATE": str(ours.certificate), "CXR_TLS_KEY": str(ours.key),
         "CXR_TLS_AUTHORITY": str(ours.authority), "CXR_ALLOWED_HOSTS": "127.0.0.0/8",
     })  # fmt: skip
@@ -85,7 +90,7 @@ def house(peers: None, tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -
         yield House(
             started.port, started.tls_port, destination,
             Authority(tmp_path / "other").issue("stranger"), authority.issue("modality"),
-            sqlite_sessions, tmp_path,
+            sqlite_sessions, tmp_path, orthanc,
         )  # fmt: skip
     started.shutdown(0)
 
@@ -213,3 +218,50 @@ def test_storescu_may_send_our_objects_back(house: House) -> None:
         assert house.store(path, None, house.port).returncode == 0
     with house.sessions() as session:
         assert session.query(Instance).count() == 2
+
+
+# --- Orthanc ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def orthanc(house: House) -> Iterator[Orthanc]:
+    with running(["Orthanc", house.orthanc.configuration], house.folder / "orthanc.log"):
+        wait_until(house.orthanc.is_up, 120, "the start of Orthanc")
+        yield house.orthanc
+
+
+def post(orthanc: Orthanc, path: str, content: object) -> Any:
+    return json.loads(orthanc.ask(path, json.dumps(content).encode()) or b"null")
+
+
+def test_orthanc_is_told_what_is_committed_and_what_is_not(orthanc: Orthanc) -> None:
+    new = image(SOPInstanceUID="2.25.80", StudyInstanceUID="2.25.81", SeriesInstanceUID="2.25.82")
+    orthanc.send_to_node(part10(new))
+
+    def asked(*uids: str) -> dict[str, Any]:
+        instances = [[str(new.SOPClassUID), uid] for uid in uids]
+        request = {"DicomInstances": instances, "Timeout": 60}
+        path = post(orthanc, "/modalities/cxr-worker/storage-commitment", request)["Path"]
+        said: dict[str, Any] = {}
+
+        def answered() -> bool:
+            said.update(json.loads(orthanc.ask(path)))
+            return said["Status"] != "Pending"
+
+        wait_until(answered, 60, "the result of storage commitment")
+        return said
+
+    assert asked("2.25.80")["Status"] == "Success"
+    said = asked("2.25.80", "2.25.99")
+    assert said["Status"] == "Failure"
+    assert [each["SOPInstanceUID"] for each in said["Success"]] == ["2.25.80"]
+    assert [each["SOPInstanceUID"] for each in said["Failures"]] == ["2.25.99"]
+
+
+def test_orthanc_finds_our_study_and_fetches_what_is_ours(orthanc: Orthanc) -> None:
+    query = {"Level": "Study", "Query": {"PatientID": "PID1", "ModalitiesInStudy": "SR"}}
+    found = post(orthanc, "/modalities/cxr-worker/query", query)
+    assert json.loads(orthanc.ask(f"{found['Path']}/answers")) == ["0"]
+    post(orthanc, f"{found['Path']}/answers/0/retrieve", {"TargetAet": "ORTHANC"})
+    kept = {str(dcmread(BytesIO(data)).SOPInstanceUID) for data in orthanc.instances()}
+    assert kept == set(SENT)
