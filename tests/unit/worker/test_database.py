@@ -15,7 +15,18 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_node.errors import ConfigurationError
 from tests.fakes import NOON
 from worker import database
-from worker.tables import Base, Delivery, FindingRow, Instance, Job, Model, Report, Study
+from worker.tables import (
+    Base,
+    CommitmentRequest,
+    Companion,
+    Delivery,
+    FindingRow,
+    Instance,
+    Job,
+    Model,
+    Report,
+    Study,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -145,6 +156,12 @@ REPORT: dict[str, Any] = {
 DELIVERY: dict[str, Any] = {
     "id": 1, "report_id": 1, "destination": "A@h:1", "state": "PENDING", "attempts": 0,
 }  # fmt: skip
+COMPANION: dict[str, Any] = {
+    "id": 1, "report_id": 1, "kind": "PICTURE", "sop_class_uid": "", "sop_instance_uid": "1.7",
+    "path": "", "sha256": "",
+}  # fmt: skip
+REQUEST: dict[str, Any] = {"delivery_id": 1, "transaction_uid": "1.8", "asked_at": NOON}
+STATEFUL = ("studies", "deliveries")
 JOB: dict[str, Any] = {
     "kind": "CLASSIFY", "subject_id": 1, "study_id": 1, "state": "DUE", "due_at": NOON,
 }  # fmt: skip
@@ -156,14 +173,45 @@ FINDING: dict[str, Any] = {
 
 @pytest.fixture
 def filled(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
-    """A study with an instance, a model, a report and its delivery."""
+    """A study with an instance, a model, a report, its companion and its delivery."""
     with sessions() as session, session.begin():
         for table, row in (
             (Study, STUDY), (Instance, INSTANCE), (Model, MODEL), (Report, REPORT),
-            (Delivery, DELIVERY),
+            (Delivery, DELIVERY), (Companion, COMPANION), (CommitmentRequest, REQUEST),
         ):  # fmt: skip
             session.execute(insert(table).values(**row))
     return sessions
+
+
+COMMITTED: dict[str, Any] = {
+    **DELIVERY, "state": "COMMITTED", "sop_class_uid": "1.5", "sop_instance_uid": "1.6",
+    "committed_at": NOON,
+}  # fmt: skip
+
+
+def test_an_older_version_finds_delivered_what_was_committed(
+    empty_url: str, empty_engine: Engine
+) -> None:
+    database.upgrade(empty_url)
+    rows: tuple[tuple[type[Base], dict[str, Any]], ...] = (
+        (Study, {**STUDY, "state": "COMMITTED"}), (Instance, INSTANCE), (Model, MODEL),
+        (FindingRow, {**FINDING, "heatmap": b"PNG"}), (Report, REPORT), (Delivery, COMMITTED),
+        (Companion, COMPANION), (CommitmentRequest, REQUEST), (Job, {**JOB, "kind": "COMMIT"}),
+    )  # fmt: skip
+    with empty_engine.begin() as connection:
+        for table, row in rows:
+            connection.execute(insert(table).values(**row))
+    database.downgrade(empty_url, "0002")
+    with empty_engine.begin() as connection:
+        states = [connection.scalar(text(f"SELECT state FROM {t}")) for t in STATEFUL]
+        left = connection.scalar(text("SELECT COUNT(*) FROM jobs"))
+        connection.execute(text("UPDATE deliveries SET attempts = 7"))
+    assert (states, left) == (["DELIVERED", "DELIVERED"], 0)
+    database.upgrade(empty_url)
+    with empty_engine.connect() as connection:
+        row = connection.execute(select(Delivery)).one()
+        assert connection.scalar(text("SELECT COUNT(*) FROM findings")) == 1
+    assert (row.state, row.attempts, row.sop_class_uid) == ("DELIVERED", 7, None)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +226,9 @@ def filled(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
         (Report, {**REPORT, "id": 2, "sop_instance_uid": "9"}),
         (Delivery, {**DELIVERY, "id": 2}),
         (Delivery, {**DELIVERY, "id": 2, "destination": "B@h:1", "state": "GONE"}),
+        (Companion, {**COMPANION, "id": 2, "kind": "VIDEO"}),
+        (Companion, {**COMPANION, "id": 2, "report_id": 77}),
+        (CommitmentRequest, REQUEST),
         (Job, {**JOB, "state": "ODD"}),
         (Job, {**JOB, "study_id": 77}),
         (FindingRow, {**FINDING, "reason": "BLANK"}),
