@@ -106,6 +106,7 @@ class Guard:
         self._type = 0
         self._in_header = True
         self._message_size = 0
+        self._is_over = False
         self.has_told = False
         self._heard_at = time.monotonic()
         self._transport.recv = self._receive
@@ -156,6 +157,8 @@ class Guard:
         What is too short makes the library close the connection, without a word.
         """
         data = bytearray(size)
+        if self._is_over:  # the library reads on before it closes
+            return bytearray()
         try:
             if self._in_header:
                 self._start_pdu()
@@ -238,6 +241,7 @@ class Guard:
             self.close()
 
     def _end(self, why: str, abort: bytes) -> None:
+        self._is_over = True
         self._tell(why)
         with suppress(OSError):
             connection: socket.socket = self._transport.socket
