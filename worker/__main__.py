@@ -342,7 +342,8 @@ def settings() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from worker.settings import FILE_KEY, describe_settings
+    from worker.settings import describe_settings
+    from worker.settings_file import FILE_KEY
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("setting", "default", "meaning"):

@@ -8,82 +8,26 @@ named), which wins over the defaults. A wrong value raises
 from __future__ import annotations
 
 import hashlib
-import io
-import ipaddress
 import logging
 import os
 import tempfile
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from worker.destinations import Destination, KnownPeer
+from worker.settings_file import PREFIX, given_values
+from worker.settings_values import AETitle, AETitles, Destinations, KnownPeers, Networks
 from worker.states import CompanionKind
-
-PREFIX = "CXR_"
-FILE_KEY = "CXR_SETTINGS"
-# Read by the tests, not by the product.
-OTHER_KEYS = frozenset({FILE_KEY, "CXR_TEST_DATA", "CXR_REQUIRE_PEERS"})
 
 InitSource = PydanticBaseSettingsSource
 
 log = logging.getLogger(__name__)
-
-
-def _split(value: object) -> object:
-    """Split ``a,b`` at its commas; anything else is passed on."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _read_peers(kind: type[Destination] | type[KnownPeer]) -> Callable[[object], object]:
-    """Make what reads ``AET@host:port?options,…``, or the tables of a TOML file."""
-
-    def read(value: object) -> object:
-        parts = _split(value)
-        return tuple(map(read_one, parts)) if isinstance(parts, list) else parts
-
-    def read_one(part: object) -> object:
-        if isinstance(part, str):
-            return kind.parse(part)
-        return kind.of(part) if isinstance(part, Mapping) else part
-
-    return read
-
-
-def _networks(value: object) -> object:
-    """Read ``192.0.2.7,198.51.100.0/24,…``; an address is a network of one."""
-    parts = _split(value)
-    return tuple(map(ipaddress.ip_network, parts)) if isinstance(parts, list) else parts
-
-
-def _valid_ae_title(value: str) -> str:
-    """Check an AE title (DICOM PS3.5 6.2, VR AE): 1 to 16 characters, no backslash, no controls."""
-    title = value.strip()
-    if not 1 <= len(title) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
-    return title
-
-
-AETitle = Annotated[str, BeforeValidator(_valid_ae_title)]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Destinations = Annotated[
-    tuple[Destination, ...], NoDecode, BeforeValidator(_read_peers(Destination))
-]
-KnownPeers = Annotated[tuple[KnownPeer, ...], NoDecode, BeforeValidator(_read_peers(KnownPeer))]
 
 
 class Settings(BaseSettings):
@@ -153,10 +97,10 @@ class Settings(BaseSettings):
         description="Others we may call, by their AE title: where to send what they retrieve, and "
         "the results of commitments they ask for. AET@host:port, or AET@host:port?tls=on.",
     )
-    allowed_ae_titles: Annotated[frozenset[str], NoDecode, BeforeValidator(_split)] = Field(
+    allowed_ae_titles: AETitles = Field(
         frozenset(), description="Calling AE titles that may associate. Empty: all."
     )
-    allowed_hosts: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+    allowed_hosts: Networks = Field(
         (),
         description="Addresses and networks that may connect, such as 192.0.2.7,198.51.100.0/24. "
         "Empty: all.",
@@ -241,11 +185,6 @@ class Settings(BaseSettings):
         if len({each.peer.ae_title for each in value}) != len(value):
             raise ValueError("the same AE title is listed twice")
         return value
-
-    @field_validator("allowed_ae_titles")
-    @classmethod
-    def _valid_titles(cls, value: frozenset[str]) -> frozenset[str]:
-        return frozenset(map(_valid_ae_title, value))
 
     @field_validator("database_url")
     @classmethod
@@ -372,9 +311,7 @@ class Settings(BaseSettings):
             warned of: it may belong to a newer version.
         """
         environ = os.environ if environ is None else environ
-        given = {**_from_file(environ), **environ}
-        # An empty value counts as not set: that is what compose files make of an absent one.
-        values = {k: v for k, v in given.items() if _is_ours(k) and v}
+        values = given_values(environ)
         for key in (k for k in values if _field(k) not in cls.model_fields):
             log.warning("%s is no setting and is ignored; `cxr-worker settings` lists them", key)
         fields: dict[str, Any] = {
@@ -397,10 +334,6 @@ def _check_url(url: str) -> None:
         raise ValueError("is no URL that SQLAlchemy understands; check host and port") from None
 
 
-def _is_ours(key: str) -> bool:
-    return key.startswith(PREFIX) and key not in OTHER_KEYS
-
-
 def _key(field: str) -> str:
     return PREFIX + field.upper()
 
@@ -414,38 +347,6 @@ def _sentence(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     secret = "url" in str(error["loc"][0])
     return message if secret else f"{message} (is {str(error['input'])!r})"
-
-
-def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Values of the settings file, keyed as in the environment."""
-    named = environ.get(FILE_KEY)
-    path = Path(named or ".env").expanduser()
-    if not path.is_file():
-        if named:
-            raise ConfigurationError(FILE_KEY, f"names {named}, which is no file")
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix != ".toml":
-            values = dotenv_values(stream=io.StringIO(text))
-            return {k: v or "" for k, v in values.items() if k.startswith(PREFIX)}
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(FILE_KEY, f"{path} is no valid file: {error}") from None
-    except OSError as error:
-        raise ConfigurationError(FILE_KEY, f"{path} cannot be read: {error.strerror}") from None
-    return {_environment_key(k): _environment_value(v) for k, v in table.items()}
-
-
-def _environment_key(key: str) -> str:
-    return key if key.startswith(PREFIX) else PREFIX + key.upper()
-
-
-def _environment_value(value: object) -> object:
-    """Spell a value of a TOML file as in the environment; an array of tables stays one."""
-    if not isinstance(value, list):
-        return str(value)
-    return value if any(isinstance(each, dict) for each in value) else ",".join(map(str, value))
 
 
 def describe_settings() -> list[tuple[str, str, str]]:

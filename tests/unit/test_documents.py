@@ -33,7 +33,8 @@ from dicom_node.storage_scp import NodeConfig, Outcome, Services, start_node
 from worker import conformance, states
 from worker.__main__ import app
 from worker.destinations import Destination
-from worker.settings import OTHER_KEYS, Settings, describe_settings
+from worker.settings import Settings, describe_settings
+from worker.settings_file import OTHER_KEYS
 from worker.tables import (
     Base,
     Delivery,

@@ -152,6 +152,11 @@ def test_the_environment_wins_over_the_file() -> None:
     assert (settings.port, settings.ae_title) == (10500, "FILE")
 
 
+def test_an_empty_value_in_the_environment_leaves_the_file_its_word() -> None:
+    Path(".env").write_text("CXR_PORT=10400\n")
+    assert Settings.from_env({"CXR_PORT": ""}).port == 10400
+
+
 def test_a_toml_file_that_is_named_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cxr.toml"
     path.write_text(
