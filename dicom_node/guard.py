@@ -145,11 +145,12 @@ class Guard:
         return time.monotonic() - self._heard_at
 
     def close(self) -> None:
-        """Close a connection that the library has not taken over."""
-        with suppress(OSError):
-            self._transport.socket.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError):
-            self._transport.socket.close()
+        """Close a connection that the library does not, or no more, take care of."""
+        connection: socket.socket | None = self._transport.socket
+        if connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def _receive(self, size: int) -> bytearray:
         """Read `size` bytes: the six of a PDU's header, then the rest of it, and so on.
@@ -205,10 +206,9 @@ class Guard:
         limit = OPENING_LIMIT if is_opening else (self._limits.maximum_pdu or UNLIMITED_PDU)
         # Some count the header in (PS3.8 D.1 does not).
         if length > limit + _HEADER.size:
-            when = "before an association" if is_opening else "as we told it"
+            allowed = "before an association" if is_opening else "in one, as we announced"
             raise _Refused(
-                f"it announces a PDU of {length} bytes; {limit} are allowed {when}",
-                _ABORT + _INVALID,
+                f"a PDU of {length} bytes; at most {limit} are taken {allowed}", _ABORT + _INVALID
             )
 
     def _check_body(self, data: bytearray) -> None:
@@ -243,8 +243,10 @@ class Guard:
     def _end(self, why: str, abort: bytes) -> None:
         self._is_over = True
         self._tell(why)
+        connection: socket.socket | None = self._transport.socket
+        if connection is None or self._state == _OVER:
+            return
         with suppress(OSError):
-            connection: socket.socket = self._transport.socket
             connection.settimeout(1.0)
             connection.sendall(abort)
 

@@ -84,9 +84,7 @@ def test_a_huge_pdu_before_an_association_is_refused_by_its_header(start, log):
     with connect(node.running.port) as peer:
         peer.sendall(pdu(0x01, 300 << 20, b"\0" * 1000))
         assert answer(peer)[:1] in (b"\x07", b"")
-    one_line(
-        log, "it announces a PDU of 314572800 bytes; 1048576 are allowed before an association"
-    )
+    one_line(log, "a PDU of 314572800 bytes; at most 1048576 are taken before an association")
     ended(node)
     assert node.store(image()) == [0x0000]
 
@@ -96,7 +94,7 @@ def test_a_pdu_beyond_what_we_announced_aborts_the_association(start, log):
     assoc = associate(node)
     assoc.dul.socket.socket.sendall(pdu(0x04, 20000))
     wait_until(lambda: assoc.is_aborted)
-    one_line(log, "it announces a PDU of 20000 bytes; 16384 are allowed as we told it")
+    one_line(log, "a PDU of 20000 bytes; at most 16384 are taken in one, as we announced")
     ended(node)
 
 
