@@ -22,6 +22,7 @@ from dicom_node.sentence import (
     answer_of,
     numbered_findings,
     percent,
+    place_in_viewer,
     plain,
     reason_of,
     reason_sentence,
@@ -119,7 +120,7 @@ def _measurement_group(
     common = said | {
         "tracking_identifier": sr.TrackingIdentifier(
             uid=derived_uid("tracking", finding.sop_instance_uid, device.digest),
-            identifier=f"Image {number}",
+            identifier=f"Image {number}{place_in_viewer(ds)}",
         ),
         "algorithm_id": _algorithm(device),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -15,6 +16,7 @@ INTENDED_USE: Final = (
     "Intended for frontal (AP) chest radiographs of children aged 1 to 5 years; "
     "not for primary diagnosis."
 )
+_NUMBER: Final = re.compile(r"[0-9]{1,12}")  # VR IS, without a sign
 # More images than this are counted in the sentence, not listed.
 _LISTED = 6
 
@@ -33,6 +35,14 @@ def _place(ds: Dataset) -> tuple[int, int, str]:
         _integer(ds, "InstanceNumber"),
         value_of(ds, "SOPInstanceUID"),
     )
+
+
+def place_in_viewer(ds: Dataset) -> str:
+    """Say by which numbers a viewer shows an image: " (series 1, image 3)"; "" when it has none."""
+    series, image = value_of(ds, "SeriesNumber"), value_of(ds, "InstanceNumber")
+    if not (_NUMBER.fullmatch(series) and _NUMBER.fullmatch(image)):
+        return ""
+    return f" (series {series}, image {image})"
 
 
 def _integer(ds: Dataset, keyword: str) -> int:

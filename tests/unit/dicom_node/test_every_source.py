@@ -25,7 +25,7 @@ from dicom_node.validity import CHARACTER_VRS
 from tests.datasets import dx_image, image, part10, pydicom_data, with_element
 from tests.templates import template_errors
 from tests.unit.dicom_node.test_report import DEVICE, WHEN, report
-from tests.validation import dsrdump_errors, errors_of_all, relationship_errors
+from tests.validation import dsrdump_errors, entity_errors, errors_of_all, relationship_errors
 
 # Outside of pytest the product keeps pydicom's warnings quiet itself.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -172,6 +172,14 @@ def test_of_every_real_source_something_valid_is_made(kind):
     make, step = MADE[kind]
     sources = dict(list(REAL.items())[::step])
     check({name: make(ds) for name, ds in sources.items()}, sources)
+
+
+def test_what_is_made_is_of_the_same_patient_and_study_as_its_source():
+    for source in list(REAL.values())[::3]:
+        made = [source, report_of(source), capture_of(source), key_object_of(source)]
+        errors = entity_errors(made)
+        # What the source refers to need not be there.
+        assert [error for error in errors if "that was referenced" not in error] == []
 
 
 @pytest.mark.skipif(not shutil.which("dsrdump"), reason="DCMTK is not installed")

@@ -235,6 +235,14 @@ def test_every_instance_is_evidence_assessed_or_not():
     ]
 
 
+def test_an_image_is_named_by_the_numbers_that_a_viewer_shows():
+    instances = evidence(2)
+    instances[1].SeriesNumber = None
+    ds = report(instances, [found(1), found(2)])
+    names = [item.TextValue for item in items(ds, name="112039")]
+    assert names == ["Image 1", "Image 2 (series 1, image 1)"]
+
+
 def test_an_instance_without_a_finding_is_not_passed_over():
     ds = report(evidence(3), [found(1), refused(2)])
     assert len(groups(ds)) == 3
