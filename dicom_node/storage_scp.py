@@ -57,6 +57,13 @@ log = logging.getLogger(__name__)
 # PS3.8 9.1.4: how long a connection may stand open without an association request.
 _ARTIM_S = 15.0
 
+# PS3.8 Table 9-21: source and diagnostic of a rejection -> what to look at.
+_REJECTIONS = {
+    (1, 3): "CXR_ALLOWED_AE_TITLES does not have the calling AE title",
+    (1, 7): "the called AE title is not ours",
+    (3, 2): "as many are open as CXR_MAX_ASSOCIATIONS allows",
+}
+
 
 class RunningNode:
     """A node that listens, until `shutdown`.
@@ -207,6 +214,9 @@ def _prepare(
                 run()
             else:
                 guard.close()
+        except Exception as error:  # noqa: BLE001 - the thread ends here
+            log.error("association broke: %s", type(error).__name__)  # noqa: TRY400
+            guard.close()
         finally:
             _tell_loss(assoc, guard)
             _tell_closed(assoc, on_closed)
@@ -260,7 +270,9 @@ def _on_accepted(event: Any) -> None:
 
 
 def _on_rejected(event: Any) -> None:
-    log.warning("association rejected: %s", _who(event.assoc))
+    answer = event.assoc.acceptor.primitive
+    why = _REJECTIONS.get((answer.result_source, answer.diagnostic), answer.reason_str)
+    log.warning("association rejected: %s: %s", _who(event.assoc), why)
 
 
 def _who(assoc: Any) -> str:

@@ -149,12 +149,30 @@ def test_our_documents_are_taken_and_those_of_others_are_not(start):
 
 
 def test_who_associates_is_logged(start, caplog):
-    node = start(allowed_ae_titles=frozenset({"MODALITY"}))
+    node = start()
     with caplog.at_level(logging.INFO):
-        node.associate(calling="STRANGER")
         node.associate().release()
-    assert "association rejected: calling 'STRANGER', called 'NODE', from 127.0.0.1" in caplog.text
     assert "association accepted: calling 'MODALITY', called 'NODE'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config", "titles", "why"),
+    [
+        ({"allowed_ae_titles": frozenset({"MODALITY"})}, {"calling": "STRANGER"},
+         "CXR_ALLOWED_AE_TITLES does not have the calling AE title"),
+        ({"require_called_ae_title": True}, {"called": "OTHER"}, "the called AE title is not ours"),
+        ({"max_associations": 1}, {}, "as many are open as CXR_MAX_ASSOCIATIONS allows"),
+    ],
+)  # fmt: skip
+def test_a_rejection_is_one_line_that_says_why(start, caplog, config, titles, why):
+    node = start(**config)
+    first = node.associate()
+    assert node.associate(**titles).is_rejected
+    names = {"calling": "MODALITY", "called": "NODE"} | titles
+    who = f"calling {names['calling']!r}, called {names['called']!r}, from 127.0.0.1"
+    lines = [line for line in caplog.messages if line.startswith("association rejected")]
+    assert lines == [f"association rejected: {who}: {why}"]
+    first.release()
 
 
 def test_too_many_associations_are_rejected(start):
