@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydicom.uid import HTJ2K, RLELossless
 from pynetdicom import AE
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node import decoders
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
+from dicom_node.decoders import DecoderState
 from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from tests.certificates import Authority
@@ -62,6 +65,17 @@ def test_each_sick_part_says_what_to_do(tmp_path: Path) -> None:
     for check in examine(settings(tmp_path)).values():
         assert check.healthy or len(check.advice) > 20
         assert "\n" not in check.found + check.advice
+
+
+def test_a_decoder_that_does_not_work_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {RLELossless: DecoderState.BROKEN, HTJ2K: DecoderState.MISSING}
+    monkeypatch.setattr(decoders, "decoder_state", lambda uid: states.get(uid, DecoderState.WORKS))
+    assert examine(settings(tmp_path))["decoders"].advice.startswith(
+        "not offered: RLE Lossless, which has a decoder that does not work; "
+        "High-Throughput JPEG 2000 Image Compression, which has no decoder installed."
+    )
 
 
 def test_a_missing_schema_is_told_with_the_command(tmp_path: Path) -> None:
