@@ -138,15 +138,23 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
         stored = archive.write(header["StudyInstanceUID"], header["SOPInstanceUID"], data)
         return _recorded(_received(event, header, stored), archive, record)
     except _Refused as error:
-        log.warning("C-STORE refused, 0x%04X: %s", error.reply, error.reply.comment)
+        log.warning("%s refused, 0x%04X: %s", _what(event), error.reply, error.reply.comment)
         return error.reply
     except OSError as error:
         # strerror only: the text of the error holds a path.
-        log.error("cannot store: %s", error.strerror or type(error).__name__)  # noqa: TRY400
+        reason = error.strerror or type(error).__name__
+        log.error("%s failed: %s", _what(event), reason)  # noqa: TRY400
         return Reply(Status.OUT_OF_RESOURCES, "The archive cannot take the instance now")
     except Exception as error:  # noqa: BLE001 - a peer is answered, whatever happens here
-        log.error("C-STORE failed: %s", type(error).__name__)  # noqa: TRY400
+        log.error("%s failed: %s", _what(event), type(error).__name__)  # noqa: TRY400
         return Reply(Status.OUT_OF_RESOURCES, "The node cannot store the instance now")
+
+
+def _what(event: Any) -> str:
+    """Name a request in the log; what is no UID is not repeated there."""
+    uid = str(event.request.AffectedSOPInstanceUID)
+    sender = str(event.assoc.requestor.ae_title).strip()
+    return f"C-STORE of {uid if is_valid_uid(uid) else 'an invalid UID'} from {sender!r}"
 
 
 def _checked_header(data: bytes, request: Any) -> dict[str, str]:

@@ -206,6 +206,16 @@ def test_no_log_line_holds_patient_data(archive, caplog):
     assert "SECRET" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("uid", "named"), [(image().SOPInstanceUID, image().SOPInstanceUID), ("1\n2", "an invalid UID")]
+)
+def test_a_failure_names_the_instance_and_who_sent_it(archive, caplog, uid, named):
+    handle_store(FakeEvent(data=b"rubbish", instance=uid), archive, FakeRecord())
+    assert caplog.messages == [
+        f"C-STORE of {named} from 'MODALITY' refused, 0xC000: The data set cannot be parsed"
+    ]
+
+
 def test_an_association_has_one_id_and_another_has_another():
     one, other = SimpleNamespace(), SimpleNamespace()
     assert not has_sent(one)
