@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from tests.ward import Ward
+from dicom_node.storage_scp import Outcome
+from tests.ward import Ward, chest
 from worker import composition
 
 LONG_S = 120
@@ -86,19 +87,25 @@ def test_reports_may_use_the_space_that_images_must_leave(
             cached.cache_clear()
 
 
-def test_an_image_that_is_gone_is_told_to_a_person_and_assessed_when_it_is_back(
+def test_an_image_that_is_gone_is_told_to_a_person_and_assessed_when_it_is_sent_again(
     ward: Ward,
 ) -> None:
-    study = ward.receive_study(2)
-    file = next((ward.archive.root / study).glob("*.dcm"))
-    away = file.rename(file.with_suffix(".away"))
+    image = chest()
+    ward.receive(image)
+    ward.receive_study()
+    study, uid = image.StudyInstanceUID, image.SOPInstanceUID
+    (file,) = (ward.archive.root / study).iterdir()
+    file.unlink()
     ward.work(3600)
-    assert ward.states() == ["FAILED"]
+    assert ward.states() == ["FAILED", "DELIVERED"]
     (job,) = [job for job in ward.jobs() if job.state == "DEAD"]
     assert job.kind == "CLASSIFY"
-    assert job.last_error.startswith(f"{study}/{file.name} is gone from the archive: send it again")
-    away.rename(file)
+    assert job.last_error.startswith(f"{study}/{uid}")
+    assert job.last_error.endswith(
+        " is gone from the archive: send it again, then requeue the study"
+    )
+    assert ward.receive(image) is Outcome.DUPLICATE
     assert ward.requeue(study) == 1
     ward.work(60)
-    assert ward.states() == ["DELIVERED"]
-    assert [found["assessed"] for found in ward.records()[0]["instances"]] == [True, True]
+    assert ward.states() == ["DELIVERED", "DELIVERED"]
+    assert ward.reasons() == [None, None]

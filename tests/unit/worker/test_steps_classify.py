@@ -195,18 +195,6 @@ def test_a_worker_that_is_killed_again_and_again_gives_the_instance_up(ward: War
     assert ward.states() == ["DELIVERED"]
 
 
-def test_an_instance_whose_file_is_gone_is_given_up_with_a_reason(ward: Ward) -> None:
-    ward.receive(chest())
-    ward.receive(chest())
-    first = ward.records()[-1]["instances"][0]["sop_instance_uid"]
-    next(ward.archive.root.rglob(f"{first}*")).unlink()
-    ward.classify()
-    ward.clock.forward(30)
-    while ward.classify():
-        ward.clock.forward(30)
-    assert sorted(filter(None, ward.reasons())) == ["MODEL_FAILURE"]
-
-
 def test_a_slow_worker_that_lost_its_lease_writes_nothing(ward: Ward) -> None:
     ward.receive_study()
     other = Ward.classify
