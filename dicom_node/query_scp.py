@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # More matches than anybody reads: whoever asks for so many is told to ask for less.
 MATCH_LIMIT: Final = 1000
+# Names are read from files: more of them would keep the peer waiting beyond its patience.
+SEARCH_LIMIT: Final = 10000
 
 Find = Callable[[Wanted], Iterable[Dataset]]
 _Answer = tuple[int | Dataset, Dataset | None]
@@ -82,10 +84,13 @@ def _matches(event: Any, find: Find, ae_title: str) -> Iterator[_Answer]:
     complete = asked <= {*supported, *CONTROL_KEYWORDS}
     status = QueryStatus.PENDING if complete else QueryStatus.PENDING_WITHOUT_OPTIONAL_KEYS
     count = 0
-    for entity in find(wanted):
+    for number, entity in enumerate(find(wanted)):
         if event.is_cancelled:
             yield QueryStatus.CANCELLED, None
             return
+        if number == SEARCH_LIMIT:
+            why = "Too many to search; give an ID, an accession number or a date"
+            raise QueryFailure(QueryStatus.OUT_OF_RESOURCES, why)
         # Before the match, which decodes what it looks at.
         answer = _answer(entity, wanted, syntax, ae_title)
         if not matches(entity, wanted.identifier, supported):

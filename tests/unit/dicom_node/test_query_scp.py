@@ -180,6 +180,13 @@ def test_too_many_matches_are_out_of_resources(holds, monkeypatch):
     assert len(found) == 2
 
 
+def test_too_many_to_search_are_out_of_resources(holds, monkeypatch):
+    monkeypatch.setattr(query_scp, "SEARCH_LIMIT", 2)
+    (status,), _ = find(holds(*[read_back(image())] * 3), keys(PatientName="nobody"))
+    assert status.Status == 0xA700
+    assert status.ErrorComment == "Too many to search; give an ID, an accession number or a date"
+
+
 def test_a_query_that_is_cancelled_ends(start):
     def endless(_):
         while True:
