@@ -1,7 +1,7 @@
 """Whatever a source's header holds, what we make of it can be sent, read and validated."""
 
 import shutil
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from itertools import cycle
 from pathlib import Path
@@ -139,6 +139,7 @@ def raw(ds, keyword):
 # --- real sources ------------------------------------------------------------------------------
 
 
+@cache
 def real_sources():
     """The headers of all instances at hand, one for each patient and study.
 
@@ -160,22 +161,19 @@ def real_sources():
     return dict(sources.values())
 
 
-REAL = real_sources()
-
-
 def test_there_are_real_sources():
-    assert len(REAL) > 50
+    assert len(real_sources()) > 50
 
 
 @pytest.mark.parametrize("kind", MADE)
 def test_of_every_real_source_something_valid_is_made(kind):
     make, step = MADE[kind]
-    sources = dict(list(REAL.items())[::step])
+    sources = dict(list(real_sources().items())[::step])
     check({name: make(ds) for name, ds in sources.items()}, sources)
 
 
 def test_what_is_made_is_of_the_same_patient_and_study_as_its_source():
-    for source in list(REAL.values())[::3]:
+    for source in list(real_sources().values())[::3]:
         made = [source, report_of(source), capture_of(source), key_object_of(source)]
         errors = entity_errors(made)
         # What the source refers to need not be there.
@@ -186,7 +184,7 @@ def test_what_is_made_is_of_the_same_patient_and_study_as_its_source():
 @pytest.mark.parametrize("make", [report_of, fallback_of, key_object_of])
 def test_dcmtk_reads_what_is_made_of_real_sources(make):
     # A name that is longer than it may be is the source's own.
-    found = {name: dsrdump_errors(make(ds)) for name, ds in list(REAL.items())[::9]}
+    found = {name: dsrdump_errors(make(ds)) for name, ds in list(real_sources().items())[::9]}
     errors = [line for lines in found.values() for line in lines if not line.startswith("W: ")]
     assert errors == []
 
