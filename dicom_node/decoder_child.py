@@ -23,8 +23,7 @@ import weakref
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from dicom_node import errors
-from dicom_node.errors import InvalidInstance
+from dicom_node.errors import InstanceError, InvalidInstance, UnsupportedInstance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +53,7 @@ _FAULTS = {
     signal.SIGFPE: "crashed",
     signal.SIGILL: "crashed",
 }
+_REFUSALS = {kind.__name__: kind for kind in (InvalidInstance, UnsupportedInstance)}
 _TRIES = 2
 _PROGRAM = "dicom_node.decoder_child"
 
@@ -102,8 +102,15 @@ class Decoder:
                 child = self._running()
                 try:
                     return child.ask(data)
+                except InstanceError:
+                    raise
                 except EOFError:
                     code = child.end()
+                except BaseException:
+                    # Its answer must not be taken for that to the next instance.
+                    child.process.kill()
+                    child.end()
+                    raise
                 if -code in _FAULTS:
                     break
         raise self._error(code, sop_instance_uid)
@@ -174,9 +181,11 @@ class _Child:
         import numpy as np
 
         if "error" in answer:
-            raise getattr(errors, answer["error"])(*answer["args"])
+            raise _REFUSALS[answer["error"]](*answer["args"])
         pixels = np.empty(answer["shape"], np.float32)
         flat = pixels.data.cast("B")
+        if len(flat) > os.fstat(self.memory).st_size:
+            raise EOFError
         at = 0
         while at < len(flat):
             at += os.preadv(self.memory, [flat[at:]], at)
@@ -231,7 +240,7 @@ def _answer(memory: int, size: int) -> dict[str, Any]:
 
     try:
         pixels = to_pixels(dcmread(BytesIO(os.pread(memory, size, 0))))
-    except errors.InstanceError as error:
+    except InstanceError as error:
         return {"error": type(error).__name__, "args": error.args}
     except MemoryError:
         args = ("UNDECODABLE", "Decoding the image takes too much memory.", None)

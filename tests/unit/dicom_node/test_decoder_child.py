@@ -152,6 +152,20 @@ def test_a_child_that_is_killed_while_it_decodes_is_asked_again(decoder, monkeyp
     assert len(children) == 2
 
 
+def test_an_answer_that_nobody_waited_for_is_not_that_to_the_next_instance(decoder, monkeypatch):
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted(*_):
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder_child._Child, "_read", interrupted)
+        with pytest.raises(Interrupted):
+            decoder.to_pixels(part10(image(np.zeros((5, 5), np.uint16))))
+    assert decoder.to_pixels(instance()).shape == (8, 8)
+
+
 def test_threads_take_turns(decoder):
     images = [np.full((40, side), 7, np.uint16) for side in range(1, 9)]
     shapes = {}
