@@ -97,6 +97,7 @@ def test_a_key_that_is_not_supported_is_told_and_not_matched(holds):
     assert len(found) == 1
 
 
+@pytest.mark.filterwarnings("ignore:Unknown encoding")
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
 @pytest.mark.parametrize(
     ("charset", "name"),
