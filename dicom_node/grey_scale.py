@@ -34,7 +34,8 @@ def grey(stored: npt.NDArray[Any], ds: Dataset) -> Floats:
     low, high = int(stored.min()), int(stored.max())
     if high - low >= _TABLE_SIZE:
         return _displayed(stored.ravel(), np.True_, ds).reshape(stored.shape)
-    index = stored.astype(np.int32) - low
+    wide = np.int32 if stored.itemsize < 4 else np.int64
+    index = np.subtract(stored, low, dtype=wide, casting="unsafe")
     occurs: npt.NDArray[np.bool_] | np.bool_ = np.True_
     if "PixelPaddingValue" in ds:
         occurs = np.bincount(index.ravel(), minlength=high - low + 1) > 0
@@ -138,7 +139,7 @@ def _linear_exact(x: Doubles, center: float, width: float) -> Doubles:
 
 
 def _sigmoid(x: Doubles, center: float, width: float) -> Doubles:
-    """PS3.3 C.11.2.1.3.1; the exponent is bounded, as float32 ends at e^88."""
+    """PS3.3 C.11.2.1.3.1; the exponent is bounded, so that nothing overflows."""
     exponent = np.clip(-4 * (x - center) / width, -80, 80)
     return 1 / (1 + np.exp(exponent))
 

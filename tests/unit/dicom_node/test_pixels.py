@@ -233,6 +233,19 @@ def test_values_beyond_sixteen_bits_are_stretched_too():
     np.testing.assert_allclose(shown(ds), [[0, 0.5, 1]])
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.array([[3_000_000_000, 3_000_000_050, 3_000_000_100]], np.uint32),
+        np.array([[-(1 << 31), -(1 << 31) + 50, -(1 << 31) + 100]], np.int32),
+        np.array([[1 << 40, (1 << 40) + 50, (1 << 40) + 100]], np.uint64),
+        np.array([[-32768, -1, 32767]], np.int16),
+    ],
+)
+def test_values_far_from_zero_are_stretched_too(stored):
+    np.testing.assert_allclose(shown(image(stored)), [[0, 0.5, 1]], atol=1e-4)
+
+
 def test_colour_becomes_its_luminance():
     colours = u8([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]])
     np.testing.assert_allclose(shown(image(colours)), [[0.299, 0.587, 0.114, 1]], atol=1e-5)
