@@ -203,25 +203,30 @@ class CommitmentSCP:
             raise _Refused(Status.INVALID_ARGUMENT, words)
 
     def _result(self, request: _Request) -> Commitment:
-        """Look what became of each instance; what cannot be looked up is not committed."""
-        assert self._failure_of is not None  # or the request was refused
+        """Look what became of each instance."""
         committed: list[str] = []
         failed: list[tuple[str, int]] = []
         for reference in dict.fromkeys(request.references):
-            try:
-                reason = (
-                    int(Status.DUPLICATE_TRANSACTION)
-                    if request.is_duplicate
-                    else self._failure_of(reference)
-                )
-            except Exception as error:  # noqa: BLE001 - the database may be away
-                log.error("storage commitment cannot look: %s", type(error).__name__)  # noqa: TRY400
-                reason = Status.PROCESSING_FAILURE
+            reason = self._reason(reference, request)
             if reason is None:
                 committed.append(reference.sop_instance_uid)
             else:
                 failed.append((reference.sop_instance_uid, int(reason)))
         return Commitment(request.transaction_uid, tuple(committed), tuple(failed))
+
+    def _reason(self, reference: Reference, request: _Request) -> int | None:
+        """Say why an instance is not committed; one that cannot be looked up is not."""
+        assert self._failure_of is not None  # or the request was refused
+        if request.is_duplicate:
+            return Status.DUPLICATE_TRANSACTION
+        try:
+            return self._failure_of(reference)
+        except Exception as error:  # noqa: BLE001 - the database may be away
+            log.error(  # noqa: TRY400
+                "storage commitment cannot look %s up: %s",
+                reference.sop_instance_uid, type(error).__name__,
+            )  # fmt: skip
+            return Status.PROCESSING_FAILURE
 
     def _tell(self, assoc: Any, request: _Request) -> None:
         """Report on the association that asked, without waiting for the answer."""
@@ -285,12 +290,15 @@ class CommitmentSCP:
         entity = application_entity(self._ae_title, _TIMEOUT_S, _MAXIMUM_PDU)
         entity.add_requested_context(PUSH_MODEL, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         tls = self._peer_tls.get(request.ae_title)
-        assoc = entity.associate(
-            peer.host, peer.port, ae_title=peer.ae_title,
-            ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
-            tls_args=None if tls is None else (tls, peer.host),
-            evt_handlers=[(evt.EVT_CONN_OPEN, partial(limit_writing, timeout_s=_TIMEOUT_S))],
-        )  # fmt: skip
+        try:
+            assoc = entity.associate(
+                peer.host, peer.port, ae_title=peer.ae_title,
+                ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
+                tls_args=None if tls is None else (tls, None),
+                evt_handlers=[(evt.EVT_CONN_OPEN, partial(limit_writing, timeout_s=_TIMEOUT_S))],
+            )  # fmt: skip
+        except OSError:  # the host name
+            return False
         if not assoc.is_established:
             return False
         commitment = self._result(request)
@@ -302,7 +310,8 @@ class CommitmentSCP:
         except (RuntimeError, ValueError):
             return False
         finally:
-            assoc.release()
+            # The library may wait for ever when the peer releases in the same moment.
+            threading.Thread(target=assoc.release, daemon=True).start()
         _log_result(commitment, request)
         return bool(answer.get("Status") == Status.SUCCESS)
 

@@ -176,6 +176,16 @@ def test_a_result_that_is_not_taken_is_told_again(commits, modality):
     wait_until(lambda: len(modality.results) >= 2)
 
 
+@pytest.mark.parametrize("host", ["no such host.invalid", "127.0.0.1"])
+def test_a_modality_that_cannot_be_reached_is_named_in_the_end(commits, modality, caplog, host):
+    assoc = modality.associate(commits(peers={"MODALITY": Peer("MODALITY", host, 1)}))
+    assoc.unbind(evt.EVT_N_EVENT_REPORT, modality._take)
+    ask(assoc, [HELD])
+    assoc.abort()
+    words = f"storage commitment result 2.25.9 did not reach MODALITY@{host}:1"
+    wait_until(lambda: words in caplog.text)
+
+
 def test_a_modality_that_nobody_knows_the_address_of_is_named(commits, modality, caplog):
     assoc = modality.associate(commits(peers={}))
     assoc.unbind(evt.EVT_N_EVENT_REPORT, modality._take)
