@@ -6,6 +6,7 @@ import logging
 import ssl
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from dicom_node.commitment import Commitment, Reference
@@ -17,6 +18,7 @@ from worker import ledger
 from worker.desk import Bell, Desk, held
 from worker.destinations import Destination
 from worker.ledger import Claim, LeaseLost
+from worker.reading import ArchiveAway, FileGone, read_bytes
 from worker.states import JobKind
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ CONFIRMED_AT_ONCE = 32
 # How long to wait for the answer to a request before asking again: at first, and at most. A PACS
 # may confirm only what has reached its long-term store.
 ANSWER_S, ANSWER_MAX_S = 600, 6 * 3600
-# How long to wait before asking a destination again that cannot be reached.
-AWAY_S = 60
+# How long to wait before asking again a destination that cannot be reached, or each report alone.
+AWAY_S, ALONE_S = 60, 1
 
 
 class Deliver(Protocol):
@@ -112,24 +114,33 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, send: Deliv
         if ledger.withdraw_superseded(session, claim):
             return False
         _, row = ledger.delivery_of(session, claim)
-        companions = ledger.companions_of(session, row.id, destination.companions)
+        wanted = ledger.companions_of(session, row.id, destination.companions)
     settings, uid = desk.settings, row.sop_instance_uid
     try:
+        companions = {each: data for each in wanted if (data := _read(desk, each)) is not None}
         delivered = send(
             desk.archive.read(row.path), destination.peer, settings.ae_title,
             settings.delivery_timeout_s,
-            companions=[desk.archive.read(each.path) for each in companions],
-            tls=_context(desk, destination),
+            companions=list(companions.values()), tls=_context(desk, destination),
         )  # fmt: skip
-    except (PeerError, ReportRefused, ConfigurationError, OSError) as error:
+    except (PeerError, ReportRefused, ConfigurationError, ArchiveAway, OSError) as error:
         _deliver_later(desk, claim, f"report {uid} to {destination.peer}", error)
         return False
-    answer = "; ".join([describe(delivered.status), *_refused(companions, delivered)])
+    answer = "; ".join([describe(delivered.status), *_refused(list(companions), delivered)])
     commit = destination.commitment and delivered.offers_commitment
     with desk.sessions() as session, session.begin():
         ledger.save_delivered(session, claim, delivered, answer, desk.clock(), commit=commit)
     log.info("report %s is delivered to %s: %s", uid, destination.peer, answer)
     return commit
+
+
+def _read(desk: Desk, companion: Companion) -> bytes | None:
+    """Read a companion; one that is gone does not hold up its report."""
+    try:
+        return read_bytes(desk.archive, companion.path)
+    except FileGone:
+        log.error("%s is gone from the archive; its report goes without", companion.path)  # noqa: TRY400
+        return None
 
 
 def _refused(companions: Sequence[Companion], delivered: Delivered) -> list[str]:
@@ -182,32 +193,47 @@ def commit(desk: Desk, destination: str, ask: Request, announce: Callable[[Bell]
 
 
 def _ask(desk: Desk, claims: Sequence[Claim], destination: Destination, ask: Request) -> None:
-    settings, peer = desk.settings, destination.peer
+    """Ask about claimed deliveries, unless it is time to give up."""
+    most = desk.settings.max_attempts
     if not destination.commitment:  # switched off meanwhile
         with desk.sessions() as session, session.begin():
-            return ledger.drop(session, claims)
-    if claims[0].attempts > settings.max_attempts:  # claimed alone, as it is not the first try
-        words = f"{peer} did not answer {settings.max_attempts} requests to commit itself"
-        return _give_up(desk, claims, words)
-    transaction_uid = f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
-    with desk.sessions() as session, session.begin():
-        references = ledger.save_request(session, claims, transaction_uid, desk.clock())
-    if not references:
-        return None
+            ledger.drop(session, claims)
+    elif claims[0].attempts > most:  # claimed alone, as it is not the first try
+        words = f"{destination.peer} did not answer {most} requests to commit itself"
+        _give_up(desk, claims, words)
+    else:
+        transaction_uid = f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
+        with desk.sessions() as session, session.begin():
+            references = ledger.save_request(session, claims, transaction_uid, desk.clock())
+        if references:
+            _request(desk, claims, destination, partial(ask, references), transaction_uid)
+
+
+def _request(
+    desk: Desk,
+    claims: Sequence[Claim],
+    destination: Destination,
+    ask: Callable[..., Commitment | None],
+    transaction_uid: str,
+) -> None:
+    settings, peer = desk.settings, destination.peer
     try:
         result = ask(
-            references, peer, settings.ae_title, transaction_uid,
+            peer, settings.ae_title, transaction_uid,
             timeout_s=settings.delivery_timeout_s, tls=_context(desk, destination),
         )  # fmt: skip
     except ReportRefused as error:
-        return _give_up(desk, claims, str(error))
+        if len(claims) > 1:  # one of them may be why: what has failed is claimed alone
+            _ask_again(desk, claims, str(error), ALONE_S)
+        else:
+            _give_up(desk, claims, str(error))
     except (PeerError, ConfigurationError) as error:
-        log.warning("%d reports are not confirmed yet: %s", len(references), error)
-        return _ask_again(desk, claims, str(error), AWAY_S, counts=False)
-    _ask_again(desk, claims, "not answered yet", ANSWER_S)
-    if result is not None:
-        _save(desk, peer, result)
-    return None
+        log.warning("%d reports are not confirmed yet: %s", len(claims), error)
+        _ask_again(desk, claims, str(error), AWAY_S, counts=False)
+    else:
+        _ask_again(desk, claims, "not answered yet", ANSWER_S)
+        if result is not None:
+            _save(desk, peer, result)
 
 
 def _save(desk: Desk, peer: Peer, result: Commitment) -> None:

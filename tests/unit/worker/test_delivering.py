@@ -200,6 +200,17 @@ def test_a_companion_that_is_refused_is_told_and_the_report_is_delivered(
     assert line.endswith(answer)
 
 
+def test_a_companion_that_is_gone_does_not_hold_up_its_report(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    ward = Ward(tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS}?companions=key-object")
+    reported(ward)
+    (companion,) = ward.all(Companion)
+    ward.archive.absolute(companion.path).unlink()
+    ward.deliver(PACS)
+    assert (ward.states(), ward.send.companions) == (["DELIVERED"], [[]])
+
+
 def test_the_database_says_as_what_a_report_was_taken(ward: Ward) -> None:
     reported(ward)
     ward.deliver(PACS)

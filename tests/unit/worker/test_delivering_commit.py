@@ -212,6 +212,17 @@ def test_what_refuses_for_good_is_told_to_a_person_and_the_study_stays_delivered
     assert ward.states() == ["DELIVERED"]
 
 
+def test_of_several_reports_that_are_refused_together_each_is_asked_about_alone(
+    ward: Ward,
+) -> None:
+    ward.ask.answers = [NOT_OFFERED, NOT_OFFERED]
+    delivered(ward, 3)
+    ward.work(seconds=60)
+    assert [len(uids) for _, uids in ward.ask.asked] == [3, 1, 1, 1]
+    assert sorted(ward.states()) == ["COMMITTED", "COMMITTED", "DELIVERED"]
+    assert kinds(ward) == [("COMMIT", "DEAD")]
+
+
 def test_a_refused_commitment_does_not_fail_a_study_that_is_still_owed_elsewhere(
     tmp_path: Path, sqlite_sessions: sessionmaker[Session]
 ) -> None:
