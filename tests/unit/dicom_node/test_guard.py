@@ -143,7 +143,7 @@ def test_bytes_that_dribble_in_do_not_hold_a_connection(start, log):
 
 
 def test_a_pdu_that_never_ends_aborts_the_association(start, log):
-    node = start(network_timeout_s=1.0)
+    node = start(network_timeout_s=2.0)
     assoc = associate(node)
     assoc.dul.socket.socket.sendall(pdu(0x04, 1000, b"\0" * 10))
     wait_until(lambda: assoc.is_aborted)
@@ -152,7 +152,7 @@ def test_a_pdu_that_never_ends_aborts_the_association(start, log):
 
 
 def test_a_silent_association_is_aborted_in_one_line(start, log):
-    node = start(network_timeout_s=0.5)
+    node = start(network_timeout_s=2.0)
     associate(node)
     wait_until(lambda: log())
     (line,) = log()
@@ -290,7 +290,7 @@ def test_both_versions_of_tls_are_spoken(start_tls, authority, version):
 
 
 def test_clients_that_say_nothing_hold_up_nobody(start_tls, log, authority):
-    node = start_tls(network_timeout_s=2.0)
+    node = start_tls(network_timeout_s=4.0)
     silent = [connect(node.running.tls_port) for _ in range(20)]
     assoc = associate(node, authority.client())
     assert assoc.send_c_store(image()).Status == 0x0000
