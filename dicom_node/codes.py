@@ -19,6 +19,9 @@ ENGLISH: Final = Code("en", "RFC5646", "English")  # TID 1204
 # Procedure reported: CID 100 has no radiograph of the chest, and strict readers want one of it.
 IMAGING_PROCEDURE: Final = Code("363679005", "SCT", "Imaging procedure")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")  # CID 7162
+IMAGE_LIBRARY: Final = Code("111028", "DCM", "Image Library")  # TID 1600
+IMAGE_LIBRARY_GROUP: Final = Code("126200", "DCM", "Image Library Group")
+SOURCE: Final = Code("260753009", "SCT", "Source")
 SUMMARY: Final = Code("121111", "DCM", "Summary")
 QUALITY_FINDING: Final = Code("111052", "DCM", "Quality Finding")
 ACQUISITION_EQUIPMENT: Final = Code("109101", "DCM", "Acquisition Equipment")  # CID 7005

@@ -75,10 +75,10 @@ def content_tree(
         ),
     )
     root: Dataset = report[0]
-    items = list(root.ContentSequence)
-    # TID 1500 is extensible, its order significant: before Imaging Measurements, its last row.
-    items.insert(len(items) - 1, _text(codes.SUMMARY, summary(evidence, findings, device)))
-    root.ContentSequence = items
+    *context, measurements = root.ContentSequence
+    # TID 1500 is extensible and its order significant: what is ours goes before its last row.
+    told = _text(codes.SUMMARY, summary(evidence, findings, device))
+    root.ContentSequence = [*context, _image_library(evidence), told, measurements]
     return root
 
 
@@ -94,6 +94,24 @@ def device_observer(device: AlgorithmDevice) -> Any:
     return sr.ObserverContext(
         observer_type=codes.DEVICE, observer_identifying_attributes=attributes
     )
+
+
+def _image_library(evidence: Sequence[Dataset]) -> Any:
+    """Return the list of images (TID 1600): some viewers read no report without."""
+    contains = sr.RelationshipTypeValues.CONTAINS
+    library = sr.ContainerContentItem(name=codes.IMAGE_LIBRARY, relationship_type=contains)
+    group = sr.ContainerContentItem(name=codes.IMAGE_LIBRARY_GROUP, relationship_type=contains)
+    group.ContentSequence = [
+        sr.ImageContentItem(
+            name=codes.SOURCE,
+            referenced_sop_class_uid=value_of(ds, "SOPClassUID"),
+            referenced_sop_instance_uid=value_of(ds, "SOPInstanceUID"),
+            relationship_type=contains,
+        )
+        for ds in evidence
+    ]
+    library.ContentSequence = [group]
+    return library
 
 
 def _algorithm(device: AlgorithmDevice) -> Any:

@@ -49,6 +49,9 @@ _ALGORITHM = (  # TID 4019
 _MEASUREMENT = Row("CONTAINS", "NUM", "", 0, MANY)  # TID 300 and TID 1419, without rows below
 _EVALUATIONS = (Row("CONTAINS", "CODE", "", 0, MANY), Row("CONTAINS", "TEXT", "", 0, MANY))
 _SELECTED_IMAGE = Row("SELECTED FROM", "IMAGE", "", 1, 1)
+_LIBRARY_GROUP = Row(
+    "CONTAINS", "CONTAINER", "126200", 1, MANY, (Row("CONTAINS", "IMAGE", "", 1, MANY),)
+)
 _GROUP = Row("CONTAINS", "CONTAINER", "125007", 1, MANY)
 
 GROUPS: dict[str, tuple[Row, ...]] = {
@@ -76,6 +79,7 @@ ROOTS: dict[str, tuple[Row, ...]] = {
         _LANGUAGE,
         *_DEVICE_OBSERVER,
         _modifier("CODE", "121058", 1, MANY),
+        Row("CONTAINS", "CONTAINER", "111028", 1, 1, (_LIBRARY_GROUP,)),  # TID 1600
         Row("CONTAINS", "TEXT", "121111", 1, 1),  # an extension of ours: the summary
         Row("CONTAINS", "CONTAINER", "126010", 1, 1, (_GROUP,)),
     ),

@@ -253,11 +253,11 @@ def mutations(step=1):
 
 
 def test_of_mutated_sources_valid_captures_are_made():
-    sources = mutations(step=2)
+    sources = mutations(step=3)
     check({name: capture_of(ds) for name, ds in sources.items()}, sources)
 
 
 @pytest.mark.parametrize("make", [report_of, key_object_of])
 def test_of_mutated_sources_valid_documents_are_made(make):
-    sources = mutations(step=47)
+    sources = mutations(step=61)
     check({name: make(ds) for name, ds in sources.items()}, sources)

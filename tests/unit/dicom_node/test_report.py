@@ -235,6 +235,12 @@ def test_every_instance_is_evidence_assessed_or_not():
     ]
 
 
+def test_the_image_library_lists_every_instance_in_the_readers_order():
+    (library,) = items(report(evidence(3)[::-1], [found(1), refused(2)]), name="111028")
+    listed = [item.ReferencedSOPSequence[0] for item in items(library, type="IMAGE")]
+    assert [each.ReferencedSOPInstanceUID for each in listed] == [f"{ROOT}.1{n}" for n in (1, 2, 3)]
+
+
 def test_an_image_is_named_by_the_numbers_that_a_viewer_shows():
     instances = evidence(2)
     instances[1].SeriesNumber = None
