@@ -1,4 +1,5 @@
 import logging
+import random
 import socket
 import threading
 import time
@@ -288,6 +289,26 @@ def test_a_request_that_lacks_what_it_must_have_is_aborted(start, caplog, missin
     wait_until(lambda: assoc.is_aborted)
     assert "a C-STORE lacks what it must have: calling 'MODALITY'" in caplog.text
     assert node.store(image()) == [0x0000]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mutated_instances_are_answered_each_and_the_next_is_stored(start, tmp_path):
+    node, chance, good = start(), random.Random(7), part10(image())
+    begin = good.index(b"\x08\x00\x05\x00")
+    assoc, statuses = node.associate(), set()
+    for number in range(40):
+        data = bytearray(good)
+        for _ in range(chance.choice((1, 2, 20))):
+            data[chance.randrange(begin, len(data))] = chance.randrange(256)
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(data[: chance.randrange(begin, len(data))] if number % 5 == 0 else data)
+        statuses.add(assoc.send_c_store(path).Status)
+    assert assoc.is_established
+    assoc.release()
+    assert statuses <= {0x0000, 0x0122, 0xA900, 0xC000, 0xC010}
+    assert len(statuses) >= 3
+    other = image(SOPInstanceUID=f"{ROOT}.99", StudyInstanceUID=f"{ROOT}.98")
+    assert node.store(other) == [0x0000]
 
 
 def test_a_burst_of_connections_waits_in_line(start):
