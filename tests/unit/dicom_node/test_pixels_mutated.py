@@ -62,20 +62,23 @@ KEYWORDS = (
     "RescaleSlope", "VOILUTFunction", "PresentationLUTShape", "ModalityLUTSequence",
     "VOILUTSequence", "SOPInstanceUID",
 )  # fmt: skip
-VRS = ("US", "SS", "UL", "DS", "IS", "LO", "CS", "OB", "OW", "FD", "SQ", "UN", "AT", "PN", "ZZ")
+VRS = ("US", "UL", "DS", "LO", "OB", "FD", "SQ", "UN", "ZZ")
 
 # Nothing else in the instance contradicts these: a sign that is gone, or that is another number.
 UNKNOWABLE = {("PixelRepresentation", b"\0\0"), ("PixelPaddingValue", b"\0\0")}
 
 
-def changes(elem):
+def changes(data, keyword):
     """Give VRs and values, as bytes, to change an element to; None removes it."""
-    value = elem.value if isinstance(elem.value, bytes) else b"1 "
-    yield None
+    tag = Tag(keyword)
+    elem = dcmread(BytesIO(data))._dict.get(tag)
+    vr = dictionary_VR(tag).split(" ")[0] if elem is None else elem.VR
+    value = elem.value if elem is not None and isinstance(elem.value, bytes) else b"1 "
     for other in (b"", b"  ", b"\0\0", b"?x", b"\xff\xff\xff\xff", value * 2, b"A" * 300):
-        yield elem.VR, other
-    for vr in VRS:
-        yield vr, value
+        yield vr, other
+    if elem is not None:
+        yield None
+        yield from ((other, value) for other in VRS)
 
 
 def changed(data, keyword, change):
@@ -91,14 +94,6 @@ def changed(data, keyword, change):
     return ds
 
 
-def raw(data, keyword):
-    """Return an element as it stands in a file, or as one that could stand there."""
-    tag = Tag(keyword)
-    found = dcmread(BytesIO(data))._dict.get(tag)
-    vr = dictionary_VR(tag).split(" ")[0]
-    return found, found or RawDataElement(tag, vr, 2, b"1 ", 0, False, True)
-
-
 def is_inverted(pixels, reference):
     if pixels.shape != reference.shape or pixels.std() == 0:
         return False
@@ -111,10 +106,7 @@ def test_one_changed_attribute_never_harms_and_never_inverts(name):
     data = Path(path).read_bytes() if name in REAL else part10(MADE[name]())
     reference = to_pixels(dcmread(BytesIO(data)))
     refused = 0
-    for keyword, change in ((k, c) for k in KEYWORDS for c in changes(raw(data, k)[1])):
-        present = raw(data, keyword)[0] is not None
-        if not present and (change is None or change[0] != raw(data, keyword)[1].VR):
-            continue
+    for keyword, change in ((k, c) for k in KEYWORDS for c in changes(data, k)):
         try:
             pixels = to_pixels(changed(data, keyword, change))
         except InstanceError:
