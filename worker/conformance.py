@@ -230,10 +230,11 @@ def _templates() -> str:
         ("TID 1500 Measurement Report", "root of the report"),
         ("TID 1204 Language of Content Item and Descendants", "English"),
         ("TID 1001, 1002, 1004 Observation Context", "the device: model, version, weight digest"),
-        ("TID 1410 Planar ROI Measurements", "one group for each assessed image; the region is the "
-         "whole field"),
-        ("TID 1501 Measurement and Qualitative Evaluation Group", "one group for each image that "
-         "was not assessed"),
+        ("TID 1600 Image Library", "all instances of the study"),
+        ("TID 1410 Planar ROI Measurements", "one group for each image; the region is the whole "
+         "field"),
+        ("TID 1501 Measurement and Qualitative Evaluation Group", "one group for each image whose "
+         "size is not known"),
         ("TID 300 Measurement", "the scores"),
         ("TID 4019 Algorithm Identification", "name, version, threshold, temperature, weight "
          "digest"),
