@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
-from typing import Any, Final
+from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import build_role, evt
+from pydicom.uid import UID
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
@@ -36,34 +32,16 @@ from dicom_node.commitment import (
     read_request,
     result_dataset,
 )
-from dicom_node.entity import application_entity
-from dicom_node.guard import limit_writing
+from dicom_node.commitment_reporter import Reporter, Request, log_result
 from dicom_node.peer import Peer
 from dicom_node.status import Status
 
 log = logging.getLogger(__name__)
 
-# Before each try to report on an association of our own.
-WAITS_S: Final = (0.0, 5.0, 30.0, 120.0)
-_MAX_WAITING = 64
 _MAX_KNOWN = 1000
-_TIMEOUT_S = 30.0
-_MAXIMUM_PDU = 262144
 
 FailureOf = Callable[[Reference], int | None]
 OnCommitment = Callable[[Commitment], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A request for commitment that was accepted, and who asked."""
-
-    transaction_uid: str
-    references: tuple[Reference, ...]
-    ae_title: str
-    context_id: int
-    syntax: UID
-    is_duplicate: bool
 
 
 class CommitmentSCP:
@@ -92,16 +70,12 @@ class CommitmentSCP:
         peers: Mapping[str, Peer],
         peer_tls: Mapping[str, ssl.SSLContext],
     ) -> None:
-        self._ae_title = ae_title
         self._failure_of = failure_of
         self._on_commitment = on_commitment
-        self._peers = peers
-        self._peer_tls = peer_tls
-        self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
-        self._stopped = threading.Event()
+        self._reporter = Reporter(ae_title, peers, peer_tls, self._result)
         # What each association still owes, and the message that told it, until it is acknowledged.
-        self._asked: dict[Any, list[_Request]] = {}
-        self._told: dict[tuple[Any, int], _Request] = {}
+        self._asked: dict[Any, list[Request]] = {}
+        self._told: dict[tuple[Any, int], Request] = {}
         # What a Transaction UID stands for, by who asked.
         self._known: OrderedDict[tuple[str, str], tuple[Reference, ...]] = OrderedDict()
 
@@ -128,11 +102,11 @@ class CommitmentSCP:
         owed = self._asked.pop(assoc, [])
         owed += [self._told.pop(key) for key in list(self._told) if key[0] is assoc]
         for request in owed:
-            self._report_later(request)
+            self._reporter.report_later(request)
 
     def stop(self) -> None:
         """Give up what is not reported yet."""
-        self._stopped.set()
+        self._reporter.stop()
 
     def on_action(self, event: Any) -> tuple[int, None]:
         """Answer N-ACTION (PS3.4 J.3.2)."""
@@ -147,7 +121,7 @@ class CommitmentSCP:
         asked.append(request)
         return Status.SUCCESS, None
 
-    def _read(self, event: Any) -> _Request:
+    def _read(self, event: Any) -> Request:
         asked = event.request
         if self._failure_of is None:
             raise _Refused(Status.SOP_CLASS_NOT_SUPPORTED, "it is not offered here")
@@ -163,7 +137,7 @@ class CommitmentSCP:
         known = self._known.setdefault((ae_title, transaction_uid), tuple(references))
         while len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)
-        return _Request(
+        return Request(
             transaction_uid,
             tuple(references),
             ae_title,
@@ -202,7 +176,7 @@ class CommitmentSCP:
             words = f"transaction {commitment.transaction_uid} is none of ours"
             raise _Refused(Status.INVALID_ARGUMENT, words)
 
-    def _result(self, request: _Request) -> Commitment:
+    def _result(self, request: Request) -> Commitment:
         """Look what became of each instance."""
         committed: list[str] = []
         failed: list[tuple[str, int]] = []
@@ -214,7 +188,7 @@ class CommitmentSCP:
                 failed.append((reference.sop_instance_uid, int(reason)))
         return Commitment(request.transaction_uid, tuple(committed), tuple(failed))
 
-    def _reason(self, reference: Reference, request: _Request) -> int | None:
+    def _reason(self, reference: Reference, request: Request) -> int | None:
         """Say why an instance is not committed; one that cannot be looked up is not."""
         assert self._failure_of is not None  # or the request was refused
         if request.is_duplicate:
@@ -228,10 +202,10 @@ class CommitmentSCP:
             )  # fmt: skip
             return Status.PROCESSING_FAILURE
 
-    def _tell(self, assoc: Any, request: _Request) -> None:
+    def _tell(self, assoc: Any, request: Request) -> None:
         """Report on the association that asked, without waiting for the answer."""
         if not assoc.is_established:
-            self._report_later(request)
+            self._reporter.report_later(request)
             return
         commitment = self._result(request)
         message = N_EVENT_REPORT()
@@ -244,7 +218,7 @@ class CommitmentSCP:
         )
         self._told[assoc, message.MessageID] = request
         assoc.dimse.send_msg(message, request.context_id)
-        _log_result(commitment, request)
+        log_result(commitment, request)
 
     def _acknowledged(self, assoc: Any, message: Any) -> None:
         request = self._told.pop((assoc, message.MessageIDBeingRespondedTo), None)
@@ -255,65 +229,7 @@ class CommitmentSCP:
                 message.Status,
                 request.transaction_uid,
             )
-            self._report_later(request)
-
-    def _report_later(self, request: _Request) -> None:
-        if request.ae_title not in self._peers:
-            log.warning(
-                "storage commitment result %s cannot be told: CXR_PEERS has no address of %s",
-                request.transaction_uid, request.ae_title,
-            )  # fmt: skip
-        elif not self._waiting.acquire(blocking=False):
-            log.error("storage commitment result %s is dropped: too many wait",
-                      request.transaction_uid)  # fmt: skip
-        else:
-            threading.Thread(target=self._report, args=[request], daemon=True).start()
-
-    def _report(self, request: _Request) -> None:
-        try:
-            for wait_s in WAITS_S:
-                if self._stopped.wait(wait_s):
-                    return
-                if self._report_once(request, self._peers[request.ae_title]):
-                    return
-            log.error(
-                "storage commitment result %s did not reach %s",
-                request.transaction_uid, self._peers[request.ae_title],
-            )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - the thread ends here
-            log.error("a storage commitment result failed: %s", type(error).__name__)  # noqa: TRY400
-        finally:
-            self._waiting.release()
-
-    def _report_once(self, request: _Request, peer: Peer) -> bool:
-        """Report on an association of our own, where we are the SCP (PS3.7 D.3.3.4)."""
-        entity = application_entity(self._ae_title, _TIMEOUT_S, _MAXIMUM_PDU)
-        entity.add_requested_context(PUSH_MODEL, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        tls = self._peer_tls.get(request.ae_title)
-        try:
-            assoc = entity.associate(
-                peer.host, peer.port, ae_title=peer.ae_title,
-                ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
-                tls_args=None if tls is None else (tls, None),
-                evt_handlers=[(evt.EVT_CONN_OPEN, partial(limit_writing, timeout_s=_TIMEOUT_S))],
-            )  # fmt: skip
-        except OSError:  # the host name
-            return False
-        if not assoc.is_established:
-            return False
-        commitment = self._result(request)
-        try:
-            answer, _ = assoc.send_n_event_report(
-                result_dataset(commitment, request.references), commitment.event_type,
-                PUSH_MODEL, PUSH_MODEL_INSTANCE,
-            )  # fmt: skip
-        except (RuntimeError, ValueError):
-            return False
-        finally:
-            # The library may wait for ever when the peer releases in the same moment.
-            threading.Thread(target=assoc.release, daemon=True).start()
-        _log_result(commitment, request)
-        return bool(answer.get("Status") == Status.SUCCESS)
+            self._reporter.report_later(request)
 
 
 class _Refused(Exception):
@@ -345,11 +261,3 @@ def _encoded(ds: Dataset, syntax: UID) -> BytesIO:
     if data is None:
         raise ValueError("the result cannot be encoded")
     return BytesIO(data)
-
-
-def _log_result(commitment: Commitment, request: _Request) -> None:
-    log.info(
-        "storage commitment %s for %s: %d committed, %d failed",
-        commitment.transaction_uid, request.ae_title,
-        len(commitment.committed), len(commitment.failed),
-    )  # fmt: skip

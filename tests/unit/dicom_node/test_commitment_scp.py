@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 
-from dicom_node import commitment_scp
+from dicom_node import commitment_reporter
 from dicom_node.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -81,7 +81,7 @@ def modality():
 
 @pytest.fixture
 def commits(start, modality, monkeypatch):
-    monkeypatch.setattr(commitment_scp, "WAITS_S", (0.0, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(commitment_reporter, "WAITS_S", (0.0, 0.1, 0.1, 0.1))
 
     def commits(**config):
         services = {"failure_of": failure_of} | config.pop("services", {})
