@@ -12,12 +12,11 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import build_role, evt
 
+from dicom_node.association import associated
 from dicom_node.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -25,8 +24,7 @@ from dicom_node.commitment import (
     Reference,
     result_dataset,
 )
-from dicom_node.entity import application_entity
-from dicom_node.guard import limit_writing
+from dicom_node.errors import PeerError
 from dicom_node.peer import Peer
 from dicom_node.status import Status
 
@@ -36,7 +34,7 @@ log = logging.getLogger(__name__)
 WAITS_S: Final = (0.0, 5.0, 30.0, 120.0)
 _MAX_WAITING = 64
 _TIMEOUT_S = 30.0
-_MAXIMUM_PDU = 262144
+_SYNTAXES: Final = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,31 +121,22 @@ class Reporter:
 
     def _report_once(self, request: Request, peer: Peer) -> bool:
         """Report on an association of our own, where we are the SCP (PS3.7 D.3.3.4)."""
-        entity = application_entity(self._ae_title, _TIMEOUT_S, _MAXIMUM_PDU)
-        entity.add_requested_context(PUSH_MODEL, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        pairs = [(PUSH_MODEL, syntax) for syntax in _SYNTAXES]
         tls = self._peer_tls.get(request.ae_title)
         try:
-            assoc = entity.associate(
-                peer.host, peer.port, ae_title=peer.ae_title,
-                ext_neg=[build_role(PUSH_MODEL, scp_role=True)],
-                tls_args=None if tls is None else (tls, None),
-                evt_handlers=[(evt.EVT_CONN_OPEN, partial(limit_writing, timeout_s=_TIMEOUT_S))],
-            )  # fmt: skip
-        except OSError:  # the host name
+            with associated(
+                peer, self._ae_title, pairs, _TIMEOUT_S, tls, scp_of=[PUSH_MODEL]
+            ) as assoc:
+                commitment = self._result_of(request)
+                answer, _ = assoc.send_n_event_report(
+                    result_dataset(commitment, request.references), commitment.event_type,
+                    PUSH_MODEL, PUSH_MODEL_INSTANCE,
+                )  # fmt: skip
+        except PeerError as error:
+            log.warning("storage commitment result %s waits: %s", request.transaction_uid, error)
             return False
-        if not assoc.is_established:
+        except (RuntimeError, ValueError):  # not accepted there, or ended meanwhile
             return False
-        commitment = self._result_of(request)
-        try:
-            answer, _ = assoc.send_n_event_report(
-                result_dataset(commitment, request.references), commitment.event_type,
-                PUSH_MODEL, PUSH_MODEL_INSTANCE,
-            )  # fmt: skip
-        except (RuntimeError, ValueError):
-            return False
-        finally:
-            # The library may wait for ever when the peer releases in the same moment.
-            threading.Thread(target=assoc.release, daemon=True).start()
         log_result(commitment, request)
         return bool(answer.get("Status") == Status.SUCCESS)
 

@@ -260,13 +260,6 @@ class Guard:
             log.warning("closed the connection from %s: %s", self._address, why)
 
 
-def limit_writing(event: Any, timeout_s: float) -> None:
-    """Limit each write of an SCU (EVT_CONN_OPEN): a peer that stops reading would hold us."""
-    connection = event.assoc.dul.socket.socket
-    connection.settimeout(timeout_s)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def _tls_reason(error: OSError) -> str:
     """Say in words why there is no TLS with a client."""
     if isinstance(error, TimeoutError):
