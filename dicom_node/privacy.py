@@ -14,4 +14,5 @@ import dicom_node.tolerance  # noqa: F401
 warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 logging.getLogger("highdicom").setLevel(logging.WARNING)
-logging.getLogger("pynetdicom").setLevel(logging.ERROR)
+# What it logs as an error, dicom_node says in a sentence.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)

@@ -40,6 +40,4 @@ def configure(level: str) -> None:
         "celery.worker.strategy",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # What it logs as an error, dicom_node says in a sentence.
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=False)
