@@ -47,11 +47,12 @@ _STORED: Final[Mapping[int, str]] = MappingProxyType(
 _QUERIED: Final[Mapping[int, str]] = MappingProxyType(
     {
         query.QueryStatus.SUCCESS: "done",
-        query.QueryStatus.OUT_OF_RESOURCES: f"more than {query_scp.MATCH_LIMIT} match; ask "
-        "for less",
-        query.QueryStatus.UNABLE_TO_PERFORM_SUB_OPERATIONS: "no report could be handed over",
-        query.QueryStatus.MOVE_DESTINATION_UNKNOWN: "`CXR_PEERS` has no address of the move "
-        "destination",
+        query.QueryStatus.OUT_OF_RESOURCES: f"more than {query_scp.MATCH_LIMIT} match, or "
+        "too much would have to be searched; ask for less",
+        query.QueryStatus.UNABLE_TO_PERFORM_SUB_OPERATIONS: "no report could be handed over, or the "
+        "move destination does not associate",
+        query.QueryStatus.MOVE_DESTINATION_UNKNOWN: "neither `CXR_PEERS` nor `CXR_DESTINATIONS` "
+        "has an address of the move destination",
         query.QueryStatus.IDENTIFIER_DOES_NOT_MATCH: "the identifier cannot be parsed, or lacks "
         "its level or a unique key",
         query.QueryStatus.SUB_OPERATIONS_FAILED: "some reports could not be handed over",
@@ -151,6 +152,7 @@ def _commitment_reasons() -> str:
         ("0x0112", "no such instance is stored here"),
         ("0x0119", "it is stored under another SOP class"),
         ("0x0110", "it cannot be looked up now; ask again"),
+        ("0x0131", "the Transaction UID stands for a request for other instances"),
     ]
     return table(("failure reason (0008,1197)", "when"), rows)
 
