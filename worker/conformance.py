@@ -49,8 +49,8 @@ _QUERIED: Final[Mapping[int, str]] = MappingProxyType(
         query.QueryStatus.SUCCESS: "done",
         query.QueryStatus.OUT_OF_RESOURCES: f"more than {query_scp.MATCH_LIMIT} match, or "
         "too much would have to be searched; ask for less",
-        query.QueryStatus.UNABLE_TO_PERFORM_SUB_OPERATIONS: "no report could be handed over, or the "
-        "move destination does not associate",
+        query.QueryStatus.UNABLE_TO_PERFORM_SUB_OPERATIONS: "no report could be handed over, or "
+        "the move destination does not associate",
         query.QueryStatus.MOVE_DESTINATION_UNKNOWN: "neither `CXR_PEERS` nor `CXR_DESTINATIONS` "
         "has an address of the move destination",
         query.QueryStatus.IDENTIFIER_DOES_NOT_MATCH: "the identifier cannot be parsed, or lacks "
