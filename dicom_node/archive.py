@@ -20,9 +20,10 @@ from typing import BinaryIO
 
 from dicom_node.errors import InvalidInstance
 
-# PS3.5 9.1: digits and dots, 64 characters at most. Empty components are refused, so that no UID
-# can be "..", and leading zeros are let through, as many devices write them.
-_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+# PS3.5 9.1: components of digits, without leading zeros, and dots; 64 characters at most. What we
+# make of an instance repeats its UIDs: of invalid ones no valid report can be made.
+_COMPONENT = r"(?:0|[1-9][0-9]*)"
+_UID = re.compile(rf"{_COMPONENT}(?:\.{_COMPONENT})*")
 _UID_LENGTH = 64
 _PARTIAL = ".partial"
 _STALE_S = 3600.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
@@ -31,6 +32,8 @@ _KEYWORDS = (
 # A deflated data set may grow a thousandfold; no radiograph is larger than this.
 MAX_INFLATED = 512 << 20
 _CHUNK = 1 << 20
+# What stands round a value: spaces, NULs (PS3.5 6.2) and whatever else was never meant.
+_PADDING = string.whitespace + "\0"
 
 # PS3.10 7.1: the prefix and (0002,0000), the length of the file meta information.
 _META_START = b"DICM\x02\x00\x00\x00UL\x04\x00"
@@ -112,4 +115,4 @@ def _text(value: bytes, encodings: list[str]) -> str:
         text = decode_bytes(value, encodings, TEXT_VR_DELIMS)
     except (LookupError, ValueError):
         text = value.decode("latin-1")
-    return text.replace("\0", "").strip()
+    return text.strip(_PADDING)

@@ -69,7 +69,9 @@ def test_file_is_synced_before_it_gets_its_name_and_the_folders_after(archive, m
     assert events == ["fsync folder", "fsync file", "rename", "fsync folder"]
 
 
-@pytest.mark.parametrize("uid", ["", "..", ".", "1..2", "../1", "1.2/3", "1.2\n", "a", "1" * 65])
+@pytest.mark.parametrize(
+    "uid", ["", "..", ".", "1..2", "../1", "1.2/3", "1.2\n", "a", "1" * 65, "1.2\0.3", "1.02", "00"]
+)
 def test_a_uid_that_is_no_name_is_refused(archive, uid):
     assert not is_valid_uid(uid)
     with pytest.raises(InvalidInstance):

@@ -58,6 +58,12 @@ def test_an_id_is_decoded_by_its_character_set():
     assert result["PatientID"] == "P\u00c9\u4e00"
 
 
+def test_a_uid_with_a_nul_inside_stays_another_than_the_one_without():
+    uid = "1.2.840.3"
+    data = part10(image(StudyInstanceUID=uid)).replace(uid.encode(), b"1.2\0840.3")
+    assert read_header(data)["StudyInstanceUID"] == "1.2\0840.3"
+
+
 @pytest.mark.parametrize("data", [b"", b"rubbish" * 100, b"\0" * 128 + b"DICM" + b"\xff" * 64])
 def test_bytes_that_are_no_dataset_raise_or_have_no_uid(data):
     try:
