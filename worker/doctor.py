@@ -171,8 +171,8 @@ def _tls(settings: Settings) -> Check:
     left = expiry - datetime.now(UTC)
     if left > EXPIRES_SOON:
         return Check("tls", found)
-    when = f"in {left.days} days" if left.days >= 0 else "already"
-    return Check("tls", found, f"it expires {when}: put a new one into CXR_TLS_CERTIFICATE")
+    what = f"it expires in {left.days} days" if left.days >= 0 else "it has expired"
+    return Check("tls", found, f"{what}: put a new one into CXR_TLS_CERTIFICATE")
 
 
 def _destination(settings: Settings, destination: Destination) -> Check:

@@ -268,11 +268,11 @@ def test_a_destination_is_asked_over_tls_where_it_is_set(tmp_path: Path) -> None
     assert "listens on 2762" in checks["tls"].found
 
 
-@pytest.mark.parametrize(("days", "words"), [(29, "in 28 days"), (0, "already")])
+@pytest.mark.parametrize(("days", "words"), [(29, "expires in 28 days"), (0, "has expired")])
 def test_a_certificate_that_expires_soon_is_told(tmp_path: Path, days: int, words: str) -> None:
     files = Authority(tmp_path / "ca").issue("us", days=days)
     check = examine(settings(tmp_path, **with_tls(files)))["tls"]
-    assert check.advice == f"it expires {words}: put a new one into CXR_TLS_CERTIFICATE"
+    assert check.advice == f"it {words}: put a new one into CXR_TLS_CERTIFICATE"
 
 
 def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
