@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session, selectinload
 from worker.states import ARRIVED, DeliveryState, Finding, StudyState
 from worker.tables import Delivery, FindingRow, Instance, Model, Report, Study
 
+# Columns of the table for the terminal that a modality may fill without measure.
+IDS, ID_WIDTH = ("accession", "patient id"), 20
 PROBABILITIES = ("pneumonia", "bacterial", "viral")
 
 
@@ -165,9 +167,12 @@ def to_table(records: Sequence[dict[str, Any]]) -> Table:
     """Show studies as a table for the terminal, one row an instance."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("received", "accession", "patient id", "state", "pneumonia", "finding", "study"):
-        right, study = name == "pneumonia", name == "study"
         table.add_column(
-            name, justify="right" if right else "left", overflow="fold", no_wrap=not study
+            name,
+            justify="right" if name == "pneumonia" else "left",
+            overflow="ellipsis" if name in IDS else "fold",
+            no_wrap=name != "study",
+            max_width=ID_WIDTH if name in IDS else None,
         )
     for record in records:
         for row in _rows(record):

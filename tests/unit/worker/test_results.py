@@ -294,6 +294,14 @@ def test_the_table_shows_answer_reason_and_state(ward: Ward) -> None:
         assert word in text
 
 
+def test_one_long_id_leaves_the_table_readable(ward: Ward) -> None:
+    tell(ward)
+    ward.receive(chest(), patient_id="9" * 200, accession_number="8" * 64)
+    text = shown(ward.records())
+    for word in ("PRESENT", "NOT_CHEST", "DELIVERED", "RECEIVING"):
+        assert word in text
+
+
 def test_a_study_uid_is_shown_in_full(ward: Ward) -> None:
     study = "1." + "23456789" * 7
     ward.receive(chest(study, SOPInstanceUID=new_uid()))
