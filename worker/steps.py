@@ -17,7 +17,7 @@ from worker.ledger import Claim, LeaseLost, NewFinding
 from worker.reading import ArchiveAway, FileGone, pixels_of, read_bytes
 from worker.reporting import write_report
 from worker.states import JobKind
-from worker.tables import Instance
+from worker.tables import Instance, Study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -251,14 +251,20 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
             with held(desk, claims):
                 _report_one(desk, claim, announce)
         except LeaseLost:
-            log.info("study %d changed while it was reported; it is reported anew", claim.study_id)
+            uid = _study_uid(desk, claim)
+            log.info("study %s changed while it was reported; it is reported anew", uid)
         except ArchiveAway as error:
-            log.warning("study %d cannot be reported now: %s", claim.study_id, error)
+            log.warning("study %s cannot be reported now: %s", _study_uid(desk, claim), error)
             due_at = desk.back_off(1, AWAY_S, AWAY_S)
             with desk.sessions() as session, session.begin():
                 ledger.put_back(session, claim, due_at, str(error), counts=False)
+        except (InstanceError, FileGone) as error:
+            log.error(  # noqa: TRY400  the line says it all
+                "study %s cannot be reported: %s", _study_uid(desk, claim), error
+            )
+            _try_report_later(desk, claim, error)
         except Exception as error:
-            log.exception("study %d could not be reported", claim.study_id)
+            log.exception("study %s could not be reported", _study_uid(desk, claim))
             _try_report_later(desk, claim, error)
     return len(claims)
 
@@ -280,6 +286,11 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
     for destination in destinations:
         announce(Bell(JobKind.DELIVER, destination))
+
+
+def _study_uid(desk: Desk, claim: Claim) -> str:
+    with desk.sessions() as session:
+        return session.get_one(Study, claim.study_id).study_instance_uid
 
 
 def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:

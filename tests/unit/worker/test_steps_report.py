@@ -118,7 +118,9 @@ def test_killed_at_any_moment_there_is_one_report(ward: Ward) -> None:
     assert set(ward.states()) == {"DELIVERED"}
 
 
-def test_a_study_of_two_patients_is_not_reported_but_shown_to_a_person(ward: Ward) -> None:
+def test_a_study_of_two_patients_is_not_reported_but_shown_to_a_person(
+    ward: Ward, caplog: pytest.LogCaptureFixture
+) -> None:
     study = new_uid()
     ward.receive(chest(study, PatientID="ALICE-7"))
     ward.receive(chest(study, PatientID="BOB-8"))
@@ -131,6 +133,9 @@ def test_a_study_of_two_patients_is_not_reported_but_shown_to_a_person(ward: War
     assert "2 patients" in job.last_error
     assert "ALICE" not in job.last_error
     assert "BOB" not in job.last_error
+    (record,) = (each for each in caplog.records if each.levelname == "ERROR")
+    assert study in record.getMessage()
+    assert record.exc_info is None
 
 
 def test_without_patient_ids_two_names_are_two_patients(ward: Ward) -> None:
