@@ -133,7 +133,7 @@ def store(assoc: Any, peer: Peer, file: File | Sent, folder: Path) -> Sent:
         words = "the peer does not accept this SOP class in this transfer syntax"
         return Sent(file.sop_instance_uid, Status.SOP_CLASS_NOT_SUPPORTED, words)
     own = syntax == file.transfer_syntax_uid
-    path = file.path if own else _in_default_syntax(file.path, folder)
+    path = file.path if own else _written(in_default_syntax(file.path), folder)
     try:
         status = assoc.send_c_store(path)
     except (RuntimeError, ValueError) as error:
@@ -159,8 +159,22 @@ def _without_patient(comment: str, path: Path) -> str:
     return " ".join(comment.split())
 
 
-def _in_default_syntax(path: Path, folder: Path) -> Path:
-    """Encode a file in Implicit VR Little Endian (PS3.5 10.1)."""
+def in_default_syntax(path: Path) -> Dataset:
+    """Read a file that may be converted, to be written in Implicit VR Little Endian (PS3.5 10.1).
+
+    The values stay as their bytes, names and ids in whatever character set above all: both
+    transfer syntaxes are little endian.
+    """
     ds = dcmread(path)
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    return _written(ds, folder)
+    _keep_values(ds)
+    return ds
+
+
+def _keep_values(ds: Dataset) -> None:
+    """Make pydicom write what it has not converted as it is, in sequences too."""
+    ds.set_original_encoding(True, True, ds.original_character_set)
+    for tag in list(ds.keys()):
+        if ds.get_item(tag).VR == "SQ":
+            for item in ds[tag].value:
+                _keep_values(item)

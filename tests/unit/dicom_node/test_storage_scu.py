@@ -14,7 +14,7 @@ from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.fallback import as_sop_class
 from dicom_node.peer import Peer
 from dicom_node.storage_scu import Sent, deliver, echo, offers, send
-from tests.datasets import ROOT, image, part10
+from tests.datasets import ROOT, image, part10, with_bytes
 from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
 
 CR = image().SOPClassUID
@@ -88,6 +88,30 @@ def test_a_peer_of_the_default_transfer_syntax_only_gets_that(pacs):
     received = dcmread(BytesIO(peer.files[0]))
     assert received.file_meta.TransferSyntaxUID == IMPLICIT
     assert received == image()
+
+
+@pytest.mark.parametrize(
+    ("charset", "value"),
+    [
+        (b"\\ISO 2022 IR 87", b"A\x1b$B;3\x1b(B"),
+        (b"\\ISO 2022 IR 149", b"\x1b$)C\xfb\xf3=\x1b$)C\xb1\xe8"),
+        (b"ISO_IR 13", b"\xd4\xcf\xc0\xde"),
+        (b"GB18030", b"Wang=\xcd\xf5="),
+        (b"ISO_IR 192", b"\xff\xfe"),
+    ],
+)
+def test_text_keeps_its_bytes_in_the_default_transfer_syntax(pacs, charset, value):
+    item = with_bytes(Dataset(), PatientID=value)
+    ds = with_bytes(
+        image(OtherPatientIDsSequence=[item]), SpecificCharacterSet=charset,
+        PatientName=value, PatientID=value, StudyDescription=value,
+    )  # fmt: skip
+    peer = pacs([(CR, IMPLICIT)])
+    assert send([part10(ds)], peer.peer, "CXR")[0].status == 0x0000
+    received = dcmread(BytesIO(peer.files[0]))
+    for keyword in ("PatientName", "PatientID", "StudyDescription"):
+        assert received.get_item(keyword).value.rstrip() == value
+    assert received.OtherPatientIDsSequence[0].get_item("PatientID").value.rstrip() == value
 
 
 def test_a_peer_that_accepts_nothing_answers_for_each_instance(pacs):
