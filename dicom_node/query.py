@@ -163,3 +163,23 @@ def read_wanted(identifier: Dataset, sop_class_uid: str) -> Wanted:
         if len(values) != 1 or set("*?") & set(values[0]):
             raise bad(f"{level} level needs one {UNIQUE_KEYS[above]}")
     return wanted
+
+
+def read_retrieval(identifier: Dataset, sop_class_uid: str) -> Wanted:
+    """Read and check the identifier of a C-MOVE or C-GET (PS3.4 C.4.2.1.4.1, C.4.3.1.3.1).
+
+    What is wanted is named: by one or more UIDs, at PATIENT level by one Patient ID.
+
+    Raises
+    ------
+    QueryFailure
+        As `read_wanted`, and when the unique key of the level is missing or a pattern.
+    """
+    wanted = read_wanted(identifier, sop_class_uid)
+    key = UNIQUE_KEYS[wanted.level]
+    values = wanted.values(key)
+    several = len(values) > 1 and wanted.level == "PATIENT"
+    if not values or several or set("*?") & set("".join(values)):
+        why = f"A retrieval at {wanted.level} level names its {key}"
+        raise QueryFailure(QueryStatus.IDENTIFIER_DOES_NOT_MATCH, why)
+    return wanted

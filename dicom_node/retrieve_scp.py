@@ -19,7 +19,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
@@ -27,14 +26,14 @@ from pynetdicom.dsutils import decode, encode
 
 from dicom_node.association import accepted, associated
 from dicom_node.errors import PeerError
-from dicom_node.outgoing import File, Sent, as_file
+from dicom_node.outgoing import File, Sent, as_file, in_default_syntax
 from dicom_node.peer import Peer
 from dicom_node.query import (
     RETRIEVE_SOP_CLASSES,
     QueryFailure,
     QueryStatus,
     Wanted,
-    read_wanted,
+    read_retrieval,
 )
 from dicom_node.status import Status, is_success
 
@@ -116,7 +115,7 @@ class RetrieveSCP:
 
     def files(self, identifier: Dataset, sop_class_uid: str) -> list[File | Sent]:
         """Find what is asked for; what cannot be read is its own answer."""
-        paths = self._retrieve(read_wanted(identifier, sop_class_uid))
+        paths = self._retrieve(read_retrieval(identifier, sop_class_uid))
         return [as_file(path, path.parent) for path in paths]
 
     def peer_of(self, title: str) -> Peer:
@@ -230,7 +229,7 @@ class _Retrieval:
         }
         try:
             answer = assoc.send_c_store(
-                file.path if is_own else dcmread(file.path),
+                file.path if is_own else in_default_syntax(file.path),
                 msg_id=(self._request.MessageID + number) % 65536,
                 **(originator if self._is_move else {}),
             )

@@ -1,6 +1,7 @@
 """Query and retrieve, with pynetdicom as the one who asks; DCMTK does so in tests/e2e."""
 
 import logging
+import sys
 
 import pytest
 from pydicom.dataset import Dataset
@@ -188,7 +189,10 @@ def test_too_many_to_search_are_out_of_resources(holds, monkeypatch):
     assert status.ErrorComment == "Too many to search; give an ID, an accession number or a date"
 
 
-def test_a_query_that_is_cancelled_ends(start):
+def test_a_query_that_is_cancelled_ends(start, monkeypatch):
+    for limit in ("MATCH_LIMIT", "SEARCH_LIMIT"):
+        monkeypatch.setattr(query_scp, limit, sys.maxsize)
+
     def endless(_):
         while True:
             yield read_back(image())
@@ -324,6 +328,23 @@ def test_a_wrong_identifier_moves_nothing(start, files, pacs):
     assert pacs.files == []
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"StudyInstanceUID": ""},
+        {"StudyInstanceUID": "*"},
+        {"QueryRetrieveLevel": "SERIES"},
+        {"QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": "1.2.*"},
+    ],
+)
+def test_a_retrieval_names_what_it_wants(start, files, pacs, key):
+    node = start(services={"retrieve": lambda _: files}, peers={"PACS": pacs.peer})
+    ((status, _),) = move(node, **key)
+    assert status.Status == 0xA900
+    assert status.ErrorComment.startswith("A retrieval at ")
+    assert pacs.files == []
+
+
 def get(node, syntax=EXPLICIT, sop_class=STUDY_ROOT_GET, answer=0x0000):
     got = []
 
@@ -372,7 +393,7 @@ def test_a_peer_that_refuses_all_is_told_that_all_failed(start, files):
 
 
 def test_a_retrieval_that_is_cancelled_ends(start, files, pacs):
-    node = start(services={"retrieve": lambda _: files * 40}, peers={"PACS": pacs.peer})
+    node = start(services={"retrieve": lambda _: files * 500}, peers={"PACS": pacs.peer})
     assoc = associate(node, STUDY_ROOT_MOVE)
     statuses = []
     identifier = keys(StudyInstanceUID=STUDY_UID)
@@ -381,5 +402,5 @@ def test_a_retrieval_that_is_cancelled_ends(start, files, pacs):
         if len(statuses) == 2:
             assoc.send_c_cancel(3, query_model=STUDY_ROOT_MOVE)
     assert statuses[-1].Status == 0xFE00
-    assert sum(filter(None, counts(statuses[-1]))) == 120
+    assert sum(filter(None, counts(statuses[-1]))) == 1500
     assoc.release()
