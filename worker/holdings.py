@@ -92,9 +92,8 @@ def finder(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], Ite
     """
 
     def find(wanted: Wanted) -> Iterator[Dataset]:
-        make = _LEVELS[wanted.level]
         pages = _pages(sessions, wanted)
-        return chain.from_iterable(make(study, held, wanted, archive) for study, held in pages)
+        return chain.from_iterable(_made(study, held, wanted, archive) for study, held in pages)
 
     def find_patients(wanted: Wanted) -> Iterator[Dataset]:
         seen: set[str] = set()
@@ -147,11 +146,15 @@ def _studies(
     study: Study, held: list[Holding], wanted: Wanted, archive: Archive
 ) -> Iterator[Dataset]:
     entity = _entity(held[0], study, wanted, archive)
-    entity.ModalitiesInStudy = sorted({_modality(each) for each in held} - {""})
-    entity.SOPClassesInStudy = sorted({each.sop_class_uid for each in held})
-    entity.NumberOfStudyRelatedInstances = len(held)
+    _say(
+        entity,
+        ModalitiesInStudy=sorted({_modality(each) for each in held} - {""}),
+        SOPClassesInStudy=sorted({each.sop_class_uid for each in held}),
+        NumberOfStudyRelatedInstances=len(held),
+    )
     if "NumberOfStudyRelatedSeries" in wanted.identifier:
-        entity.NumberOfStudyRelatedSeries = len({_series_of(each, archive) for each in held})
+        series = {_series_of(each, archive) for each in held}
+        _say(entity, NumberOfStudyRelatedSeries=len(series))
     _mark(entity, any(each.is_ours for each in held))
     yield entity
 
@@ -164,9 +167,12 @@ def _series(
         by_series.setdefault(_series_of(each, archive), []).append(each)
     for uid, members in by_series.items():
         entity = _entity(members[0], study, wanted, archive)
-        entity.SeriesInstanceUID = uid
-        entity.Modality = _modality(members[0])
-        entity.NumberOfSeriesRelatedInstances = len(members)
+        _say(
+            entity,
+            SeriesInstanceUID=uid,
+            Modality=_modality(members[0]),
+            NumberOfSeriesRelatedInstances=len(members),
+        )
         _mark(entity, members[0].is_ours)
         yield entity
 
@@ -179,10 +185,24 @@ def _images(
         if _series_of(each, archive) != series:
             continue
         entity = _entity(each, study, wanted, archive)
-        entity.SOPClassUID, entity.SOPInstanceUID = each.sop_class_uid, each.sop_instance_uid
-        entity.SeriesInstanceUID = series
+        _say(
+            entity,
+            SOPClassUID=each.sop_class_uid,
+            SOPInstanceUID=each.sop_instance_uid,
+            SeriesInstanceUID=series,
+        )
         _mark(entity, each.is_ours)
         yield entity
+
+
+def _made(study: Study, held: list[Holding], wanted: Wanted, archive: Archive) -> list[Dataset]:
+    """Make the entities of a study; one that cannot be made must not end the query."""
+    try:
+        return list(_LEVELS[wanted.level](study, held, wanted, archive))
+    except Exception as error:  # noqa: BLE001 - what pydicom raises is not documented
+        why = type(error).__name__
+        log.warning("a query leaves out study %s: %s", study.study_instance_uid, why)
+        return []
 
 
 _LEVELS = {"PATIENT": _studies, "STUDY": _studies, "SERIES": _series, "IMAGE": _images}
@@ -190,14 +210,21 @@ _LEVELS = {"PATIENT": _studies, "STUDY": _studies, "SERIES": _series, "IMAGE": _
 
 def _entity(held: Holding, study: Study, wanted: Wanted, archive: Archive) -> Dataset:
     """Return what a file says, and what the database says where there is no file."""
-    entity = _header(held, attributes_of(wanted.level), archive)
+    keywords = {*attributes_of(wanted.level), "StudyInstanceUID"}
+    entity = _header(held, keywords, archive)
     if "StudyInstanceUID" not in entity:
         entity.PatientID = study.patient_id
         entity.AccessionNumber = study.accession_number
         entity.StudyDate = study.study_date
-    entity.StudyInstanceUID = study.study_instance_uid
-    entity.InstanceAvailability = "ONLINE"
+    _say(entity, StudyInstanceUID=study.study_instance_uid, InstanceAvailability="ONLINE")
     return entity
+
+
+def _say(entity: Dataset, **values: object) -> None:
+    """Set attributes, whatever the file has in their place."""
+    for keyword, value in values.items():
+        entity.pop(keyword, None)
+        setattr(entity, keyword, value)
 
 
 def _mark(entity: Dataset, is_retrievable: bool) -> None:

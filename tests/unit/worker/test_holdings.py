@@ -93,6 +93,17 @@ def test_a_patient_is_told_once(house: House, sqlite_sessions: sessionmaker[Sess
     assert [ds.PatientID for ds in house.find(wanted("PATIENT"))] == ["PID1"]
 
 
+def test_an_id_that_is_none_is_left_out_and_the_others_are_told(
+    house: House, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    other = image(StudyInstanceUID="2.25.70", SOPInstanceUID="2.25.71", SeriesInstanceUID="2.25.72")
+    del other.PatientID
+    other.add_new("PatientID", "SQ", [Dataset()])
+    hold(sqlite_sessions, house.archive, other)
+    told = [ds.get("PatientID") for ds in house.find(wanted("PATIENT"))]
+    assert "PID1" in told
+
+
 def test_what_the_archive_has_lost_is_told_from_the_database(house: House) -> None:
     house.remove(str(SOURCE.SOPInstanceUID))
     (found,) = house.find(wanted("STUDY", **STUDY))
