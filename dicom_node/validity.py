@@ -8,6 +8,7 @@ DICOM PS3.5 6.2 (VRs), 6.4 (multiplicity)
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Final
 
 from pydicom import config
@@ -29,8 +30,19 @@ _PARAGRAPH_VRS: Final = frozenset({"LT", "ST", "UT"})
 _GROUP: Final = r"[^^=]*(?:\^[^^=]*){0,4}"
 _NAME: Final = re.compile(rf"{_GROUP}(?:={_GROUP}){{0,2}}")
 # Control characters that may not stand in a line, and in a paragraph (PS3.5 6.1.3).
-_CONTROLS: Final = re.compile(r"[\x00-\x1a\x1c-\x1f\x7f]")
-_PARAGRAPH_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROLS: Final = re.compile(r"[\x00-\x1a\x1c-\x1f\x7f-\x9f]")
+_PARAGRAPH_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+# PS3.5 6.2: dates and times as they stand in a data set; only in a query are there ranges.
+_MOMENTS: Final = {
+    "DA": re.compile(r"\d{8}"),
+    "TM": re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?"),
+    "DT": re.compile(r"\d{4}(?:\d{2}){0,5}(?:\.\d{1,6})?(?:[+-]\d{4})?"),
+}
+# The forms of before 1993, which still come (PS3.5 6.2, VR DA and TM).
+_OLD_FORMS: Final = {
+    "DA": (re.compile(rb"\d{4}\.\d{2}\.\d{2}"), b"."),
+    "TM": (re.compile(rb"\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?"), b":"),
+}
 
 # VRs of text in the Specific Character Set (PS3.5 6.1.2.2).
 TEXT_VRS: Final = _LINE_VRS | _PARAGRAPH_VRS
@@ -64,6 +76,21 @@ def is_valid(keyword: str, value: bytes, encodings: list[str]) -> bool:
         return False
 
 
+def in_todays_form(keyword: str, value: bytes) -> bytes:
+    """Return a date or a time in today's form; other values as they are (PS3.5 6.2).
+
+    Parameters
+    ----------
+    keyword : str
+        Of the attribute.
+    value : bytes
+        As in a file.
+    """
+    old = _OLD_FORMS.get(dictionary_VR(keyword))
+    text = value.strip(b" \0")
+    return text.replace(old[1], b"") if old and old[0].fullmatch(text) else value
+
+
 def _is_number_of_its_kind(keyword: str, value: bytes) -> bool:
     allowed = ENUMERATED_NUMBERS.get(keyword)
     return allowed is None or (len(value) == 2 and int.from_bytes(value, "little") in allowed)
@@ -80,6 +107,11 @@ def _is_of_its_kind(keyword: str, vr: str, text: str) -> bool:
     parts = [text] if vr in _PARAGRAPH_VRS else text.split("\\")
     for part in parts:
         validate_value(vr, part, config.RAISE)
+    if vr in _MOMENTS and not all(_MOMENTS[vr].fullmatch(part.strip()) for part in parts):
+        return False
+    if vr == "DA":
+        for part in parts:
+            date(int(part[:4]), int(part[4:6]), int(part[6:8]))
     if vr == "PN" and not all(_NAME.fullmatch(part) for part in parts):
         return False
     controls = _PARAGRAPH_CONTROLS if vr in _PARAGRAPH_VRS else _CONTROLS
