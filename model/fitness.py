@@ -31,8 +31,6 @@ YOUNGEST_YEARS, OLDEST_YEARS = 1.0, 6.0
 
 # No patient is older; anonymised birth dates such as 19000101 are no ages.
 _OLDEST_OF_ALL_YEARS = 120
-# An age string is rounded, so it may be this far from what the birth date gives.
-_APART_YEARS = 1.5
 
 # DICOM PS3.5 6.2, VR AS, in years; of days, 365 are the first birthday in most years.
 _YEARS = {"D": 1 / 365, "W": 7 / 365, "M": 1 / 12, "Y": 1.0}
@@ -161,20 +159,13 @@ def _words(text: str) -> list[str]:
 def age_years(facts: HeaderFacts) -> float | None:
     """Return the age at the study in years, or None when the header does not say it.
 
-    A header that says two different ages says none.
-
     References
     ----------
     DICOM PS3.5 6.2 (VR AS: three digits and one of D, W, M, Y)
     """
-    stated, counted = map(_possible, (_stated_age(facts.patient_age), _age_from_dates(facts)))
-    if stated is not None and counted is not None and abs(stated - counted) > _APART_YEARS:
-        return None
-    age = counted if stated is None else stated
-    return None if age is None or age < 0 else age
-
-
-def _possible(age: float | None) -> float | None:
+    age = _stated_age(facts.patient_age)
+    if age is None:
+        age = _age_from_dates(facts)
     return age if age is not None and age <= _OLDEST_OF_ALL_YEARS else None
 
 
@@ -185,9 +176,8 @@ def _stated_age(text: str) -> float | None:
 
 
 def _age_from_dates(facts: HeaderFacts) -> float | None:
-    """Return the years from birth to study; fewer than none when the dates are wrong."""
     born, studied = _date(facts.patient_birth_date), _date(facts.study_date)
-    if born is None or studied is None:
+    if born is None or studied is None or studied < born:
         return None
     before_birthday = (studied.month, studied.day) < (born.month, born.day)
     return float(studied.year - born.year - before_birthday)

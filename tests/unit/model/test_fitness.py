@@ -92,21 +92,6 @@ def test_without_an_age_string_the_birth_date_gives_the_age(born, studied, years
     assert age_years(facts) == years
 
 
-@pytest.mark.parametrize(
-    ("born", "years"),
-    [
-        ("20230101", 3),
-        ("20220601", 3),  # the string may be rounded
-        ("19000101", 3),  # what anonymisers write
-        ("19500101", None),
-        ("20300101", None),
-    ],
-)
-def test_a_header_that_says_two_ages_says_none(born, years):
-    facts = HeaderFacts(patient_age="003Y", patient_birth_date=born, study_date="20260401")
-    assert age_years(facts) == years
-
-
 @pytest.mark.parametrize("age", ["011M", "006Y", "040Y"])
 def test_an_age_outside_the_population_withholds_flags_or_is_ignored(age):
     facts = HeaderFacts(patient_age=age)
