@@ -35,7 +35,7 @@ from dicom_node.modules import (
     TYPE_2,
     TYPE_3,
 )
-from dicom_node.validity import CHARACTER_VRS, TEXT_VRS, in_todays_form, is_valid
+from dicom_node.validity import CHARACTER_VRS, TEXT_VRS, is_valid
 
 # VRs of binary numbers (PS3.5 6.2).
 _NUMBER_VRS: Final = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
@@ -89,10 +89,7 @@ def copy_elements(
                 setattr(target, keyword, items)
             continue
         value = _encoded_value(source, keyword)
-        if value is None:
-            continue
-        value = in_todays_form(keyword, value)
-        if is_valid(keyword, value, encodings):
+        if value is not None and is_valid(keyword, value, encodings):
             _put(target, keyword, value)
 
 

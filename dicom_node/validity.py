@@ -38,11 +38,6 @@ _MOMENTS: Final = {
     "TM": re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?"),
     "DT": re.compile(r"\d{4}(?:\d{2}){0,5}(?:\.\d{1,6})?(?:[+-]\d{4})?"),
 }
-# The forms of before 1993, which still come (PS3.5 6.2, VR DA and TM).
-_OLD_FORMS: Final = {
-    "DA": (re.compile(rb"\d{4}\.\d{2}\.\d{2}"), b"."),
-    "TM": (re.compile(rb"\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?"), b":"),
-}
 
 # VRs of text in the Specific Character Set (PS3.5 6.1.2.2).
 TEXT_VRS: Final = _LINE_VRS | _PARAGRAPH_VRS
@@ -74,21 +69,6 @@ def is_valid(keyword: str, value: bytes, encodings: list[str]) -> bool:
         return not text or _is_of_its_kind(keyword, vr, text)
     except (LookupError, ValueError):
         return False
-
-
-def in_todays_form(keyword: str, value: bytes) -> bytes:
-    """Return a date or a time in today's form; other values as they are (PS3.5 6.2).
-
-    Parameters
-    ----------
-    keyword : str
-        Of the attribute.
-    value : bytes
-        As in a file.
-    """
-    old = _OLD_FORMS.get(dictionary_VR(keyword))
-    text = value.strip(b" \0")
-    return text.replace(old[1], b"") if old and old[0].fullmatch(text) else value
 
 
 def _is_number_of_its_kind(keyword: str, value: bytes) -> bool:
