@@ -205,8 +205,12 @@ def forward_graph(network: Any, size: int, place: str = "/CPU:0") -> Forward:
     graph = tf.function(lambda images: network(images, training=False), input_signature=signature)
 
     def forward(images: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        with tf.device(place):
-            logits, features = graph(tf.constant(images))
-        return logits.numpy(), features.numpy()
+        try:
+            with tf.device(place):
+                logits, features = graph(tf.constant(images))
+            return logits.numpy(), features.numpy()
+        # A GPU says the one, oneDNN on a CPU the other, where memory does not suffice.
+        except (tf.errors.ResourceExhaustedError, tf.errors.AbortedError) as error:
+            raise MemoryError(place) from error
 
     return forward

@@ -136,9 +136,14 @@ def compile_(core: Any, graph: bytes, weights: bytes, precision: str) -> Forward
     ]
 
     def forward(images: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        for stage in first:
-            images = stage([images])[0]
-        logits, features = last([images]).values()
+        try:
+            for stage in first:
+                images = stage([images])[0]
+            logits, features = last([images]).values()
+        except RuntimeError as error:  # the one kind it has, whatever happened
+            if "alloc" in str(error):
+                raise MemoryError("OpenVINO") from error
+            raise
         return logits, features
 
     return forward

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from model.data import BACTERIAL, NORMAL, VIRAL
 from model.fitness import OUTSIDE_POPULATION, Population
 from model.gate import BLANK, PixelGate, is_blank
 from model.preprocess import FloatImage, Preprocessing, prepare
+
+log = logging.getLogger(__name__)
 
 # Batches are padded to one of these, so that the graph is traced for no other size.
 BATCH_SIZES = (1, 4, 16)
@@ -218,9 +221,28 @@ class Classifier:
         ]
 
     def forward(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return logits (N, C) and features (N, F) of prepared images (N, size, size)."""
+        """Return logits (N, C) and features (N, F) of prepared images (N, size, size).
+
+        Raises
+        ------
+        MemoryError
+            When memory, of the machine or of its GPU, does not suffice for a single image.
+        """
         images = np.asarray(batch, np.float32)[..., None]
-        parts = [self._padded(images[i : i + n]) for i, n in _chunks(len(images))]
+        parts = [self._fitting(images[i : i + n]) for i, n in _chunks(len(images))]
+        logits, features = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(features)
+
+    def _fitting(self, images: NDArray[np.float32]) -> tuple[Any, Any]:
+        """Run a batch through the network; in smaller ones where memory does not suffice."""
+        try:
+            return self._padded(images)
+        except MemoryError:
+            size = max((s for s in BATCH_SIZES if s < len(images)), default=0)
+            if not size:
+                raise
+            log.warning("no memory for a batch of %d; going on with %d at once", len(images), size)
+        parts = [self._fitting(images[i : i + size]) for i in range(0, len(images), size)]
         logits, features = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(features)
 

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -281,3 +282,33 @@ def test_trying_the_engines_is_told_once(small, network, caplog):
     with caplog.at_level(logging.INFO, logger="model.openvino_engine"):
         openvino_engine.load(small, lambda: network, None)
     assert [r.getMessage().split(" in ")[0] for r in caplog.records] == ["OpenVINO"]
+
+
+def test_what_tensorflow_says_without_memory_is_said_as_python_does():
+    import tensorflow as tf
+
+    def network(images, training):
+        rows = tf.shape(images)[0] * (1 << 24)
+        return tf.zeros([rows, 1 << 24]), images  # a petabyte
+
+    with pytest.raises(MemoryError):
+        engines.forward_graph(network, 8)(np.zeros((1, 8, 8, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [
+        ("Failed to allocate 39337984 bytes of memory", MemoryError),
+        ("Convolution node with name 'x' can't alloc", MemoryError),
+        ("std::bad_alloc", MemoryError),
+        ("shapes differ", RuntimeError),
+    ],
+)
+def test_what_openvino_says_without_memory_is_said_as_python_does(said, raised):
+    def stage(inputs):
+        raise RuntimeError(said)
+
+    core = SimpleNamespace(read_model=lambda *_: None, compile_model=lambda *_: stage)
+    forward = openvino_engine.compile_(core, b"", b"", "float32")
+    with pytest.raises(raised):
+        forward(np.zeros((1, 8, 8, 1), np.float32))
