@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,12 @@ from pynetdicom import evt
 from pynetdicom.presentation import build_context, build_role
 
 from dicom_node.entity import application_entity
-from dicom_node.errors import PeerError
+from dicom_node.errors import AssociationRejected, PeerError
 from dicom_node.peer import Peer
 from dicom_node.reachability import why_unreachable
+
+# PS3.8 Table 9-21: the result of a rejection that another try will not change.
+_REJECTED_PERMANENT = 1
 
 MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: ids are the odd numbers from 1 to 255
 
@@ -37,6 +40,7 @@ def associated(
     tls: ssl.SSLContext | None = None,
     handlers: Collection[tuple[Any, Callable[[Any], Any]]] = (),
     scp_of: Collection[str] = (),
+    limit_s: float | None = None,
 ) -> Iterator[Any]:
     """Open an association with one presentation context a pair; release it, or abort on errors.
 
@@ -59,11 +63,15 @@ def associated(
         What the association reports to.
     scp_of : collection of str
         Abstract syntaxes of which we are the SCP, though it is we who ask (PS3.7 D.3.3.4).
+    limit_s : float, optional
+        For all of it: a peer that is slow enough, but never silent, would hold us for ever.
 
     Raises
     ------
     PeerError
         When the peer cannot be reached or does not associate.
+    AssociationRejected
+        When it rejects the association for good.
     """
     entity = application_entity(calling_ae_title, timeout_s, _MAXIMUM_PDU)
     try:
@@ -82,13 +90,16 @@ def associated(
     except OSError as error:  # the host name
         raise PeerError(why_unreachable(peer, tls, timeout_s), str(peer)) from error
     # The library aborts an association of which nothing was accepted.
+    if assoc.is_rejected:
+        raise _rejection(assoc, peer)
     if not assoc.is_established and not assoc.rejected_contexts:
-        raise PeerError(_why_not(assoc, peer, tls, timeout_s), str(peer))
-    try:
-        yield assoc
-    except BaseException:
-        assoc.abort()
-        raise
+        raise PeerError(why_unreachable(peer, tls, timeout_s), str(peer))
+    with _limited(assoc, limit_s):
+        try:
+            yield assoc
+        except BaseException:
+            assoc.abort()
+            raise
     if assoc.is_established:
         _release(assoc, timeout_s)
 
@@ -101,12 +112,14 @@ def accepted(assoc: Any) -> dict[str, set[str]]:
     return found
 
 
-def _why_not(assoc: Any, peer: Peer, tls: ssl.SSLContext | None, timeout_s: float) -> str:
-    """Say why there is no association, and what to look at."""
-    if assoc.is_rejected:
-        reason = getattr(assoc.acceptor.primitive, "reason_str", "") or "no reason given"
-        return f"{peer} rejected the association: {reason}; check both AE titles at the peer."
-    return why_unreachable(peer, tls, timeout_s)
+def _rejection(assoc: Any, peer: Peer) -> PeerError:
+    """Say why a peer rejected, and what to look at."""
+    answer = assoc.acceptor.primitive
+    reason = getattr(answer, "reason_str", "") or "no reason given"
+    if answer.result == _REJECTED_PERMANENT:
+        words = f"{peer} rejected the association: {reason}; check both AE titles at the peer."
+        return AssociationRejected(words, str(peer))
+    return PeerError(f"{peer} rejected the association for now: {reason}.", str(peer))
 
 
 def _release(assoc: Any, timeout_s: float) -> None:
@@ -122,6 +135,27 @@ def _release(assoc: Any, timeout_s: float) -> None:
     if releasing.is_alive():
         assoc._is_paused = True
         assoc.abort()
+
+
+@contextmanager
+def _limited(assoc: Any, limit_s: float | None) -> Iterator[None]:
+    """Hang up when the time is over; whoever sends or waits by this association is told at once."""
+    connection: socket.socket | None = assoc.dul.socket.socket
+    if limit_s is None or connection is None:
+        yield
+        return
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(limit_s, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _limit_sending(event: Any, timeout_s: float) -> None:

@@ -81,8 +81,19 @@ class PeerError(PacsWorkerError):
         self.args = (message, peer, status)
 
 
+class AssociationRejected(PeerError):
+    """The peer rejects our associations, and will until a person changes something there.
+
+    References
+    ----------
+    DICOM PS3.8 9.3.4, result 1 (rejected-permanent)
+    """
+
+
 class ReportRefused(PacsWorkerError):
-    """The peer will not take this report, now or later (0xA9xx, 0xCxxx); for a person.
+    """The peer will not take this report, now or later; for a person.
+
+    It answered 0xA9xx or 0xCxxx, or rejected the association for good (PS3.8 9.3.4).
 
     Parameters
     ----------
@@ -91,7 +102,7 @@ class ReportRefused(PacsWorkerError):
     peer : str
         The peer as ``AET@host:port``.
     status : int, optional
-        The DIMSE status; None when the SOP class was not accepted in the negotiation.
+        The DIMSE status; None when it was refused in the negotiation.
     """
 
     def __init__(self, message: str, peer: str = "", status: int | None = None) -> None:

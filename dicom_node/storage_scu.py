@@ -138,7 +138,8 @@ def deliver(
     calling_ae_title : str
         Who we are.
     timeout_s : float
-        For each step: connection, association, each answer.
+        For each step: connection, association, each answer; and for the report and each companion
+        all in all.
     companions : sequence of bytes
         Part 10 files to send after it, in this order. One that is refused for good does not fail
         the report.
@@ -158,7 +159,8 @@ def deliver(
         files = [as_file(companion, folder) for companion in companions]
         pairs = [(uid, s) for uid in (*REPORT_SOP_CLASSES, PUSH_MODEL) for s in _LITTLE_ENDIAN]
         pairs += sorted({pair for file in files for pair in _pairs(file)} - set(pairs))
-        with associated(peer, calling_ae_title, pairs, timeout_s, tls) as assoc:
+        limit_s = (1 + len(files)) * timeout_s
+        with associated(peer, calling_ae_title, pairs, timeout_s, tls, limit_s=limit_s) as assoc:
             sop_class_uid, answer = _store_report(assoc, peer, report, folder)
             if is_success(answer.status):
                 sent = tuple(store(assoc, peer, file, folder) for file in files)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -298,42 +299,66 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command("dead-letters", rich_help_panel="Operate")
+def dead_letters(
+    destination: Annotated[str | None, typer.Option(help="Only what is owed there.")] = None,
+) -> None:
+    """List work that was given up, with the reason."""
+    from worker import composition, given_up
+
+    _start()
+    letters = given_up.dead_letters(composition.reading_sessions(), destination)
+    for job, uid in letters:
+        typer.echo(f"{uid}  {job.kind.lower()}  {job.destination or '-'}  {job.last_error}")
+    if not letters:
+        typer.echo("Nothing was given up.")
+
+
 @app.command(rich_help_panel="Operate")
 def requeue(
-    study: Annotated[list[str], typer.Argument(help="Study Instance UIDs.")],
+    study: Annotated[list[str] | None, typer.Argument(help="Study Instance UIDs.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every study with something given up.")
+    ] = False,
+    destination: Annotated[
+        str | None, typer.Option(help="Every study whose delivery there was given up.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with your name.")] = "",
 ) -> None:
     """Try what was given up again; a study with nothing given up is done anew."""
-    from worker import composition, ledger, tasks
-    from worker.desk import Bell
-    from worker.states import JobKind
+    from worker import composition, given_up, tasks
 
+    if sum((bool(study), everything, destination is not None)) != 1:
+        raise typer.BadParameter("name studies, or --all, or a --destination")
     _start()
     desk = composition.desk()
+    if not study:
+        study = given_up.studies_with(given_up.dead_letters(desk.sessions, destination))
+    _tell(given_up.requeue(desk, study, reason, tasks.announce), "{} jobs owed")
+
+
+@app.command(rich_help_panel="Operate")
+def discard(
+    study: Annotated[list[str], typer.Argument(help="Study Instance UIDs.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with your name.")],
+) -> None:
+    """Do without what was given up of a study; who decided that, and why, is kept."""
+    from worker import composition, given_up
+
+    if not reason.strip():
+        raise typer.BadParameter("says why", param_hint="--reason")
+    _start()
+    _tell(given_up.discard(composition.desk(), study, reason.strip()), "{} dead letters discarded")
+
+
+def _tell(done: Iterable[tuple[str, int | None]], words: str) -> None:
+    """Say what became of each study; one that is not known is a failure."""
     unknown = 0
-    for uid in study:
-        with desk.sessions() as session, session.begin():
-            owed = ledger.requeue(session, uid, desk.clock())
-        typer.echo(f"{uid}: {'no such study' if owed is None else f'{owed} jobs owed'}")
-        unknown += owed is None
-    for kind in (JobKind.CLASSIFY, JobKind.REPORT):
-        if unknown < len(study):
-            tasks.announce(Bell(kind))
+    for uid, count in done:
+        typer.echo(f"{uid}: {'no such study' if count is None else words.format(count)}")
+        unknown += count is None
     if unknown:
         raise typer.Exit(1)
-
-
-@app.command("dead-letters", rich_help_panel="Operate")
-def dead_letters() -> None:
-    """List work that was given up, with the reason."""
-    from worker import composition, ledger
-
-    _start()
-    with composition.reading_sessions()() as session:
-        rows = ledger.dead_letters(session)
-    for job, uid in rows:
-        typer.echo(f"{uid}  {job.kind.lower()}  {job.destination or '-'}  {job.last_error}")
-    if not rows:
-        typer.echo("Nothing was given up.")
 
 
 @app.command(rich_help_panel="Operate")

@@ -6,11 +6,12 @@ import logging
 import ssl
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from dicom_node.commitment import Commitment, Reference
-from dicom_node.errors import ConfigurationError, PeerError, ReportRefused
+from dicom_node.errors import AssociationRejected, ConfigurationError, PeerError, ReportRefused
 from dicom_node.peer import Peer
 from dicom_node.status import describe, is_success
 from dicom_node.tls import client_context
@@ -22,6 +23,8 @@ from worker.reading import ArchiveAway, FileGone, read_bytes
 from worker.states import JobKind
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from dicom_node.storage_scu import Delivered
     from worker.tables import Companion
 
@@ -33,7 +36,9 @@ CONFIRMED_AT_ONCE = 32
 # may confirm only what has reached its long-term store.
 ANSWER_S, ANSWER_MAX_S = 600, 6 * 3600
 # How long to wait before asking again a destination that cannot be reached, or each report alone.
-AWAY_S, ALONE_S = 60, 1
+ASK_AGAIN_S, ALONE_S = 60, 1
+# How long to wait for an archive that is away.
+AWAY_S = 5
 
 
 class Deliver(Protocol):
@@ -119,17 +124,18 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, send: Deliv
     try:
         companions = {each: data for each in wanted if (data := _read(desk, each)) is not None}
         delivered = send(
-            desk.archive.read(row.path), destination.peer, settings.ae_title,
+            read_bytes(desk.archive, row.path), destination.peer, settings.ae_title,
             settings.delivery_timeout_s,
             companions=list(companions.values()), tls=_context(desk, destination),
         )  # fmt: skip
-    except (PeerError, ReportRefused, ConfigurationError, ArchiveAway, OSError) as error:
-        _deliver_later(desk, claim, f"report {uid} to {destination.peer}", error)
+    except (PeerError, ReportRefused, ConfigurationError, ArchiveAway, FileGone) as error:
+        _save_failure(desk, claim, destination, uid, error)
         return False
     answer = "; ".join([describe(delivered.status), *_refused(list(companions), delivered)])
     commit = destination.commitment and delivered.offers_commitment
     with desk.sessions() as session, session.begin():
         ledger.save_delivered(session, claim, delivered, answer, desk.clock(), commit=commit)
+        ledger.end_outage(session, str(destination.peer))
     log.info("report %s is delivered to %s: %s", uid, destination.peer, answer)
     return commit
 
@@ -153,16 +159,40 @@ def _refused(companions: Sequence[Companion], delivered: Delivered) -> list[str]
     ]
 
 
-def _deliver_later(desk: Desk, claim: Claim, what: str, error: Exception) -> None:
-    settings = desk.settings
-    later = desk.back_off(claim.attempts, settings.delivery_retry_s, settings.delivery_retry_max_s)
-    due_at = None if isinstance(error, ReportRefused) else later
-    words = error.strerror or "" if isinstance(error, OSError) else str(error)
-    next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"
-    log.warning("%s: %s; %s", what, words, next_try)
+def _save_failure(
+    desk: Desk, claim: Claim, destination: Destination, uid: str, error: Exception
+) -> None:
+    """Save what went wrong: for a person, or for another try."""
     status = getattr(error, "status", None)
     with desk.sessions() as session, session.begin():
-        ledger.save_failed_delivery(session, claim, status, words, due_at)
+        due_at = _next_try(desk, session, claim, destination, error)
+        ledger.save_failed_delivery(session, claim, status, str(error), due_at)
+    next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"
+    log.warning("report %s to %s: %s; %s", uid, destination.peer, error, next_try)
+
+
+def _next_try(
+    desk: Desk, session: Session, claim: Claim, destination: Destination, error: Exception
+) -> datetime | None:
+    """Say when a delivery is tried again: None is never, not without a person.
+
+    Where the destination is the matter, all that is owed to it waits: one try finds out for all.
+    Where the report may be, it waits for itself as well, and lets the others pass.
+    """
+    name, settings = str(destination.peer), desk.settings
+    if isinstance(error, ArchiveAway):
+        return desk.back_off(1, AWAY_S, AWAY_S)
+    if isinstance(error, FileGone):  # seen so for a moment, or for good
+        last = claim.attempts >= settings.max_attempts
+        return None if last else desk.back_off(claim.attempts, AWAY_S, ASK_AGAIN_S)
+    if isinstance(error, ReportRefused | AssociationRejected):
+        ledger.end_outage(session, name)
+        return None
+    times = settings.delivery_retry_s, settings.delivery_retry_max_s
+    next_try_at = desk.back_off(ledger.failures_of(session, name) + 1, *times)
+    ledger.save_outage(session, name, desk.clock(), next_try_at, str(error))
+    answered = isinstance(error, PeerError) and error.status is not None
+    return max(next_try_at, desk.back_off(claim.attempts, *times)) if answered else next_try_at
 
 
 # --- commit ----------------------------------------------------------------------------------
@@ -229,7 +259,7 @@ def _request(
             _give_up(desk, claims, str(error))
     except (PeerError, ConfigurationError) as error:
         log.warning("%d reports are not confirmed yet: %s", len(claims), error)
-        _ask_again(desk, claims, str(error), AWAY_S, counts=False)
+        _ask_again(desk, claims, str(error), ASK_AGAIN_S, counts=False)
     else:
         _ask_again(desk, claims, "not answered yet", ANSWER_S)
         if result is not None:
@@ -247,7 +277,7 @@ def _save(desk: Desk, peer: Peer, result: Commitment) -> None:
 def _ask_again(
     desk: Desk, claims: Sequence[Claim], why: str, first_s: float, *, counts: bool = True
 ) -> None:
-    most_s = ANSWER_MAX_S if counts else AWAY_S
+    most_s = ANSWER_MAX_S if counts else ASK_AGAIN_S
     for claim in claims:
         due_at = desk.back_off(claim.attempts, first_s, most_s)
         with desk.sessions() as session, session.begin():

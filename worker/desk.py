@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import random
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,15 +27,26 @@ from worker.states import JobKind
 log = logging.getLogger(__name__)
 
 
+def end_this_process() -> None:
+    """End at once, as a crash would: whatever is in hand is taken over by others."""
+    logging.shutdown()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What every step works with."""
+    """What every step works with.
+
+    `end_process` is called when a step has gone beyond its time limit: a thread cannot be stopped
+    from outside.
+    """
 
     sessions: SessionFactory
     archive: Archive
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     decoder: Decoder = field(default_factory=Decoder)
+    end_process: Callable[[], None] = end_this_process
 
     @property
     def lease(self) -> timedelta:
@@ -50,15 +65,21 @@ class Desk:
 
 
 @contextmanager
-def held(desk: Desk, claims: Sequence[Claim]) -> Iterator[None]:
+def held(desk: Desk, claims: Sequence[Claim], limit_s: float = math.inf) -> Iterator[None]:
     """Keep claimed work claimed while it is worked on: the lease ends soon after the process does.
 
-    A step that hangs is ended by the worker's time limit, and its lease with it.
+    A step that takes longer than `limit_s` ends its process, and its lease with it.
     """
     done = threading.Event()
+    deadline = time.monotonic() + limit_s
 
     def beat() -> None:
-        while not done.wait(desk.settings.lease_s / 4):
+        while not done.wait(min(desk.settings.lease_s / 4, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                log.critical(
+                    "%s took longer than CXR_STEP_LIMIT_S; this process ends", claims[0].kind
+                )
+                return desk.end_process()
             try:
                 with desk.sessions() as session, session.begin():
                     ledger.extend(session, claims, desk.clock() + desk.lease)

@@ -28,7 +28,8 @@ class FileGone(Exception):
 
     def __init__(self, path: str) -> None:
         """Name the file; it is called as its study and its instance."""
-        super().__init__(f"{path} is gone from the archive: send it again, then requeue the study")
+        advice = "restore it or send it again, then requeue the study"
+        super().__init__(f"{path} is gone from the archive: {advice}")
 
 
 def read_header(archive: Archive, path: str) -> Dataset:

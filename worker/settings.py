@@ -149,16 +149,19 @@ class Settings(BaseSettings):
         20, gt=0, description="Work of a worker that died is taken over after this, in seconds."
     )
     step_limit_s: float = Field(
-        300, gt=0, description="A step that takes longer is killed and tried again, in seconds."
+        300,
+        gt=0,
+        description="A classification or a report that takes longer is killed and tried again, in "
+        "seconds.",
     )
     delivery_timeout_s: float = Field(
         30, gt=0, description="Limit for each step of sending a report, in seconds."
     )
     delivery_retry_s: float = Field(
-        5, gt=0, description="First wait before a delivery is tried again; doubles each time."
+        5, gt=0, description="First wait before a destination is tried again; doubles each time."
     )
     delivery_retry_max_s: float = Field(
-        600, gt=0, description="Longest wait between two tries of a delivery, in seconds."
+        60, gt=0, description="Longest wait between two tries of a destination, in seconds."
     )
     max_attempts: int = Field(
         5, ge=1, description="Tries of a classification or a report before it is given up."

@@ -14,6 +14,7 @@ class StudyState(StrEnum):
     DELIVERED = "DELIVERED"
     COMMITTED = "COMMITTED"
     FAILED = "FAILED"
+    DISCARDED = "DISCARDED"
 
 
 class StudyEvent(StrEnum):
@@ -27,6 +28,7 @@ class StudyEvent(StrEnum):
     GIVEN_UP = "GIVEN_UP"
     REQUEUED = "REQUEUED"
     DELIVERY_OWED = "DELIVERY_OWED"
+    WRITTEN_OFF = "WRITTEN_OFF"
 
 
 _S, _E = StudyState, StudyEvent
@@ -35,9 +37,11 @@ _S, _E = StudyState, StudyEvent
 TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
     (_S.RECEIVING, _E.QUIET): _S.READY,
     (_S.RECEIVING, _E.GIVEN_UP): _S.FAILED,
+    (_S.RECEIVING, _E.WRITTEN_OFF): _S.DISCARDED,
     (_S.READY, _E.STORED): _S.RECEIVING,
     (_S.READY, _E.REPORT_SAVED): _S.REPORTED,
     (_S.READY, _E.GIVEN_UP): _S.FAILED,
+    (_S.READY, _E.WRITTEN_OFF): _S.DISCARDED,
     (_S.REPORTED, _E.STORED): _S.RECEIVING,
     (_S.REPORTED, _E.ALL_DELIVERED): _S.DELIVERED,
     (_S.REPORTED, _E.GIVEN_UP): _S.FAILED,
@@ -53,6 +57,9 @@ TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
     (_S.FAILED, _E.DELIVERY_OWED): _S.REPORTED,
     (_S.FAILED, _E.REPORT_SAVED): _S.REPORTED,
     (_S.FAILED, _E.ALL_DELIVERED): _S.DELIVERED,
+    (_S.FAILED, _E.WRITTEN_OFF): _S.DISCARDED,
+    (_S.DISCARDED, _E.STORED): _S.RECEIVING,
+    (_S.DISCARDED, _E.REQUEUED): _S.RECEIVING,
 }
 
 
@@ -86,10 +93,18 @@ class DeliveryState(StrEnum):
     COMMITTED = "COMMITTED"
     SUPERSEDED = "SUPERSEDED"
     FAILED = "FAILED"
+    DISCARDED = "DISCARDED"
 
 
 # A destination has the report.
 ARRIVED = frozenset({DeliveryState.DELIVERED, DeliveryState.COMMITTED})
+
+
+class DecisionAction(StrEnum):
+    """What a person may decide about a study."""
+
+    REQUEUED = "REQUEUED"
+    DISCARDED = "DISCARDED"
 
 
 class CompanionKind(StrEnum):

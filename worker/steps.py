@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODEL_FAILURE = "MODEL_FAILURE"
-# How long to wait for an archive that is away.
+MODEL_FAILURE, WORKER_FAILURE = "MODEL_FAILURE", "WORKER_FAILURE"
+# After so many workers that died with an instance in their hands no other is given it: the first
+# time it may have been one of its batch mates, the second time it was alone.
+MOST_DEATHS = 2
+# How long to wait for an archive that is away, or for memory.
 AWAY_S = 5
 CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
 
 
 class _Away(str):
-    """The error of a try that says nothing about the instance."""
+    """The error of a try that says nothing about the instance: archive or memory were lacking."""
 
 
 class _Gone(str):
@@ -93,7 +96,7 @@ def classify(
     if not claims:
         return 0
     announce(Bell(JobKind.CLASSIFY))
-    with held(desk, claims):
+    with held(desk, claims, desk.settings.step_limit_s):
         with desk.sessions() as session:
             instances = ledger.claimed_instances(session, claims)
         answers = _answers(desk, classifier, explain, claims, instances)
@@ -115,9 +118,9 @@ def _answers(
     prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]] = {}
     for claim in claims:
         instance = instances[claim.subject_id]
-        if claim.attempts > desk.settings.max_attempts:
-            log.error("%s ended its worker each time", instance.sop_instance_uid)
-            answers[instance.id] = NewFinding(assessed=False, reason=MODEL_FAILURE)
+        if claim.deaths >= MOST_DEATHS:
+            log.error("%s ended its worker %d times", instance.sop_instance_uid, claim.deaths)
+            answers[instance.id] = NewFinding(assessed=False, reason=WORKER_FAILURE)
             continue
         try:
             prepared[instance.id] = _prepare(desk, classifier, instance)
@@ -169,6 +172,9 @@ def _predict(
     try:
         batch = np.stack([pixels for pixels, _ in prepared.values()])
         predictions = classifier.predict(batch, population)
+    except MemoryError:  # of this machine or its GPU: no instance is larger than another here
+        log.warning("there is no memory for the model just now")
+        return dict.fromkeys(prepared, _Away("there was no memory for the model"))
     except Exception as error:
         log.exception("the model failed on a batch of %d", len(prepared))
         return dict.fromkeys(prepared, type(error).__name__)
@@ -248,7 +254,7 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
                 ledger.bury(session, claim, "it ended its worker each time")
             continue
         try:
-            with held(desk, claims):
+            with held(desk, claims, desk.settings.step_limit_s):
                 _report_one(desk, claim, announce)
         except LeaseLost:
             uid = _study_uid(desk, claim)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from worker.states import CompanionKind, DeliveryState, JobState, StudyState
+from worker.states import CompanionKind, DecisionAction, DeliveryState, JobState, StudyState
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -272,7 +272,10 @@ class CommitmentRequest(Base):
 
 
 class Job(Base):
-    """Owed work. `token` grows with each claim, so that a late write of a lost lease is refused."""
+    """Owed work. `token` grows with each claim, so that a late write of a lost lease is refused.
+
+    `deaths` counts the leases that ran out: whoever held the work died, or hung.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -291,7 +294,38 @@ class Job(Base):
     due_at: Mapped[datetime]
     token: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
+    deaths: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class Outage(Base):
+    """A destination that is away; the row goes when it answers again.
+
+    Nothing is sent to it before `next_try_at`, however much is owed to it.
+    """
+
+    __tablename__ = "outages"
+
+    destination: Mapped[str] = mapped_column(String(300), primary_key=True)
+    since: Mapped[datetime]
+    failures: Mapped[int]
+    next_try_at: Mapped[datetime]
+    last_error: Mapped[str] = mapped_column(Text)
+
+
+class Decision(Base):
+    """What a person decided about given-up work of a study, and why."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (_one_of("action", DecisionAction), Index(None, "study_id"))
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    action: Mapped[str] = mapped_column(String(16))
+    given_up: Mapped[list[str]]
+    reason: Mapped[str] = mapped_column(Text)
+    person: Mapped[str] = mapped_column(String(64))
+    decided_at: Mapped[datetime]
 
 
 class Reception(Base):

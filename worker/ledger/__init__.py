@@ -17,6 +17,7 @@ from worker.ledger.deliveries import (
     save_failed_delivery,
     withdraw_superseded,
 )
+from worker.ledger.discard import discard
 from worker.ledger.findings import (
     NewFinding,
     claimed_instances,
@@ -38,6 +39,7 @@ from worker.ledger.jobs import (
     owe,
     put_back,
 )
+from worker.ledger.outages import end_outage, failures_of, outages, save_outage
 from worker.ledger.reception import close_association, record
 from worker.ledger.reports import (
     NewCompanion,
@@ -67,12 +69,16 @@ __all__ = [
     "dead_letters",
     "delivery_of",
     "depth",
+    "discard",
     "drop",
     "due_bells",
+    "end_outage",
     "extend",
+    "failures_of",
     "holding",
     "holdings_of",
     "model_row",
+    "outages",
     "owe",
     "put_back",
     "ready_studies",
@@ -82,6 +88,7 @@ __all__ = [
     "save_delivered",
     "save_failed_delivery",
     "save_finding",
+    "save_outage",
     "save_report",
     "save_request",
     "story",

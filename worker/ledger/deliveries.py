@@ -111,12 +111,23 @@ def _answered(session: Session, claim_: Claim, status: int | None, answer: str) 
     return delivery
 
 
+def states_of_deliveries(session: Session, study: Study) -> set[str]:
+    """Give the states of the last report's deliveries."""
+    newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
+    return set(session.scalars(select(Delivery.state).where(Delivery.report_id == newest)))
+
+
+def is_reported_anew(session: Session, study: Study) -> bool:
+    """Tell whether another report is owed than the last."""
+    owed = exists().where(Job.kind == JobKind.REPORT, Job.subject_id == study.id)
+    return bool(session.scalar(select(owed)))
+
+
 def settle_deliveries(session: Session, study: Study) -> None:
     """Move the study on when every destination has its current report, or keeps it for good."""
-    newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
-    states = set(session.scalars(select(Delivery.state).where(Delivery.report_id == newest)))
-    owed_anew = exists().where(Job.kind == JobKind.REPORT, Job.subject_id == study.id)
-    if not states or not states <= ARRIVED or session.scalar(select(owed_anew)):
+    states = states_of_deliveries(session, study)
+    states.discard(DeliveryState.DISCARDED)  # a person has decided to do without
+    if not states or not states <= ARRIVED or is_reported_anew(session, study):
         return
     move(study, StudyEvent.ALL_DELIVERED)
     if states == {DeliveryState.COMMITTED}:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from worker.states import JobKind, JobState, StudyEvent, StudyState, after
-from worker.tables import Base, Job, Reception, Study
+from worker.tables import Base, Job, Outage, Reception, Study
 
 # Kinds of work that is done for one destination at a time.
 BY_DESTINATION = frozenset({JobKind.DELIVER, JobKind.COMMIT})
@@ -33,6 +33,7 @@ class Claim:
     subject_id: int
     study_id: int
     attempts: int
+    deaths: int = 0
 
 
 def insert(session: Session, table: type[Base]) -> Any:
@@ -57,7 +58,7 @@ def owe(
     """Owe work, or owe it anew: a worker that is at it loses its lease, as its input changed."""
     statement = insert(session, Job).values(
         kind=kind, subject_id=subject_id, study_id=study_id, due_at=due_at,
-        destination=destination, state=JobState.DUE, token=0, attempts=0,
+        destination=destination, state=JobState.DUE, token=0, attempts=0, deaths=0,
     )  # fmt: skip
     session.execute(
         statement.on_conflict_do_update(
@@ -66,6 +67,7 @@ def owe(
                 "due_at": statement.excluded.due_at,
                 "state": JobState.DUE,
                 "attempts": 0,
+                "deaths": 0,
                 "token": Job.token + 1,
                 "last_error": None,
             },
@@ -94,6 +96,9 @@ def claimable(
     where = [Job.kind == kind, Job.state != JobState.DEAD, Job.due_at <= now]
     if kind is JobKind.REPORT:
         where.append(_ready(now, silence))
+    if kind in BY_DESTINATION:
+        away = exists().where(Outage.destination == Job.destination, Outage.next_try_at > now)
+        where.append(~away)
     if destination is not None:
         where += [Job.destination == destination, ~_busy(kind, destination, now)]
     return where
@@ -126,7 +131,7 @@ def claim(
     """Claim due work, oldest first, until `now` + `lease`.
 
     Work that failed or whose worker died is claimed alone, so that a poisonous instance never
-    takes its batch mates with it a second time.
+    takes its batch mates with it a second time. A lease that ran out is the death of a worker.
     """
     jobs = session.scalars(
         select(Job)
@@ -138,12 +143,14 @@ def claim(
     fresh = [job for job in jobs if not job.attempts]
     jobs = fresh if fresh and fresh[0] is jobs[0] else jobs[:1]
     for job in jobs:
+        job.deaths += job.state == JobState.LEASED
         job.state, job.due_at = JobState.LEASED, now + lease
         job.token += 1
         job.attempts += 1
     session.flush()
     return [
-        Claim(job.id, job.token, kind, job.subject_id, job.study_id, job.attempts) for job in jobs
+        Claim(job.id, job.token, kind, job.subject_id, job.study_id, job.attempts, job.deaths)
+        for job in jobs
     ]
 
 

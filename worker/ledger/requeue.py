@@ -9,13 +9,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from worker.ledger.commitments import forget_failures, withdraw_commitment
+from worker.ledger.decisions import dead_jobs, locked_study, save_decision
 from worker.ledger.deliveries import OF_A_DELIVERY
 from worker.ledger.jobs import move, owe
-from worker.states import DeliveryState, JobKind, JobState, StudyEvent
+from worker.ledger.outages import end_outage
+from worker.states import DecisionAction, DeliveryState, JobKind, JobState, StudyEvent
 from worker.tables import Delivery, Instance, Job, Report, Study
 
 
-def requeue(session: Session, study_instance_uid: str, now: datetime) -> int | None:
+def requeue(
+    session: Session, study_instance_uid: str, now: datetime, reason: str = "", person: str = ""
+) -> int | None:
     """Owe a study again.
 
     What was given up is tried again. When nothing was, everything is done anew: classification,
@@ -26,14 +30,11 @@ def requeue(session: Session, study_instance_uid: str, now: datetime) -> int | N
     int or None
         How many jobs are owed now; None when no such study is known.
     """
-    study = session.scalar(
-        select(Study).where(Study.study_instance_uid == study_instance_uid).with_for_update()
-    )
+    study = locked_study(session, study_instance_uid)
     if study is None:
         return None
-    dead = session.scalars(
-        select(Job).where(Job.study_id == study.id, Job.state == JobState.DEAD)
-    ).all()
+    dead = dead_jobs(session, study)
+    save_decision(session, study, DecisionAction.REQUEUED, dead, reason, person, now)
     count = _revive(session, dead, now) if dead else _start_over(session, study, now)
     kinds = {job.kind for job in dead}
     if kinds != {JobKind.COMMIT}:
@@ -44,8 +45,9 @@ def requeue(session: Session, study_instance_uid: str, now: datetime) -> int | N
 
 def _revive(session: Session, dead: Sequence[Job], now: datetime) -> int:
     for job in dead:
-        job.state, job.due_at, job.attempts = JobState.DUE, now, 0
+        job.state, job.due_at, job.attempts, job.deaths = JobState.DUE, now, 0, 0
         job.token += 1
+        end_outage(session, job.destination)
         if job.kind == JobKind.DELIVER:
             session.get_one(Delivery, job.subject_id).state = DeliveryState.PENDING
         elif job.kind == JobKind.COMMIT:

@@ -13,6 +13,7 @@ from dicom_node.commitment import (
     Reference,
     result_dataset,
 )
+from dicom_node.errors import AssociationRejected, PeerError
 from dicom_node.storage_scu import echo
 from tests.datasets import ROOT
 from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
@@ -50,6 +51,33 @@ def test_an_association_is_released_at_the_end_and_aborted_on_an_error(pacs):
     with pytest.raises(KeyError), associated(peer.peer, "CXR", [ECHO], 20):
         raise KeyError
     assert aborted.wait(20)
+
+
+def test_a_rejection_for_good_is_told_from_one_for_now(pacs):
+    peer = pacs(ECHO)
+    peer.entity.maximum_associations = 1
+    with associated(peer.peer, "CXR", [ECHO], 20):
+        with (
+            pytest.raises(PeerError, match="for now") as busy,
+            associated(peer.peer, "CXR", [ECHO], 20),
+        ):
+            pass
+        assert not isinstance(busy.value, AssociationRejected)
+    peer.entity.maximum_associations = 10
+    peer.entity.require_calling_aet = ["SOMEBODY"]
+    with (
+        pytest.raises(AssociationRejected, match="check both AE titles"),
+        associated(peer.peer, "CXR", [ECHO], 20),
+    ):
+        pass
+
+
+def test_a_peer_that_never_ends_is_left_when_the_time_for_all_of_it_is_over(pacs):
+    answers = 0
+    with associated(pacs(ECHO).peer, "CXR", [ECHO], 60, limit_s=0.5) as assoc:
+        while "Status" in assoc.send_c_echo():  # each comes in time
+            answers += 1
+    assert answers
 
 
 def test_we_may_be_the_scp_of_an_association_that_we_request(pacs):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import ssl
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from sqlalchemy.orm import Session, sessionmaker
 
-from dicom_node.errors import PeerError, ReportRefused
+from dicom_node.errors import AssociationRejected, PeerError, ReportRefused
 from tests.certificates import Authority
 from tests.ward import PACS, VIEWER, Ward, chest
 from worker import relay
 from worker.desk import Bell
 from worker.states import JobKind
-from worker.tables import Companion, Delivery
+from worker.tables import Companion, Delivery, Outage
 
 
 @pytest.fixture
@@ -84,6 +87,97 @@ def test_a_destination_that_hangs_holds_one_worker_and_never_all(ward: Ward) -> 
     assert ward.bells.rung == [Bell(JobKind.DELIVER, VIEWER)] * 3 + [Bell(JobKind.DELIVER, PACS)]
     ward.work()
     assert ward.states() == ["DELIVERED"] * 3
+
+
+def test_what_is_owed_to_a_destination_that_is_away_waits_for_one_try(ward: Ward) -> None:
+    for _ in range(5):
+        reported(ward)
+    ward.send.answers = [PeerError("down", PACS)] * 3
+    tried = []
+    for _ in range(3):
+        while not ward.deliver(PACS):
+            ward.clock.forward(1)
+        tried.append(ward.clock())
+        assert ward.deliver(PACS) == 0
+    first, second = (b - a for a, b in itertools.pairwise(tried))
+    assert second > 1.4 * first
+    ward.work(seconds=ward.settings.delivery_retry_max_s)
+    assert ward.states() == ["DELIVERED"] * 5
+    assert len([peer for _, peer, *_ in ward.send.sent if peer == PACS]) == 3 + 5
+    assert ward.all(Outage) == []
+
+
+def test_the_wait_for_a_destination_has_a_limit(ward: Ward) -> None:
+    reported(ward)
+    ward.send.answers = [PeerError("down", PACS)] * 20
+    for _ in range(20):
+        ward.clock.forward(ward.settings.delivery_retry_max_s)
+        assert ward.deliver(PACS) == 1
+    (row,) = ward.all(Outage)
+    assert (row.failures, row.last_error) == (20, "down")
+    assert row.since < row.next_try_at
+
+
+def test_while_a_destination_is_away_nobody_rings_for_it(ward: Ward) -> None:
+    reported(ward)
+    ward.send.answers = [PeerError("down", PACS)]
+    ward.deliver(PACS)
+    ward.deliver(VIEWER)
+    ward.clock.forward(1)
+    assert relay.announce_due(ward.desk, ward.bells, lambda _: 0) == []
+    ward.clock.forward(ward.settings.delivery_retry_s)
+    due = [Bell(JobKind.DELIVER, PACS)]
+    assert relay.announce_due(ward.desk, ward.bells, lambda _: 0) == due
+
+
+def test_a_report_that_the_destination_has_no_room_for_lets_the_others_pass(ward: Ward) -> None:
+    """It may be the report: if it came first each time, nothing else would ever arrive."""
+    studies = [reported(ward) for _ in range(3)]
+    first = ward.reports()[0].SOPInstanceUID
+
+    def answer() -> None:
+        report = dcmread(BytesIO(ward.send.sent[-1][0]))
+        if report.SOPInstanceUID == first and len(ward.send.sent) < 12:
+            ward.send.answers = [PeerError("no room", PACS, 0xA700)]
+
+    ward.send.during = answer
+    ward.work(seconds=600)
+    assert [record["state"] for record in ward.records()] == ["DELIVERED"] * len(studies)
+    order = [dcmread(BytesIO(data)).SOPInstanceUID for data, peer, *_ in ward.send.sent]
+    assert order.index(ward.reports()[2].SOPInstanceUID) < len(order) - 2
+
+
+def test_a_destination_that_rejects_us_for_good_is_a_dead_letter_at_once(ward: Ward) -> None:
+    words = "PACS rejected the association: Calling AE title not recognised"
+    ward.send.answers = [AssociationRejected(words, PACS)]
+    study = reported(ward)
+    ward.deliver(PACS)
+    (job,) = [each for each in ward.jobs() if each.destination == PACS]
+    assert (job.state, job.last_error) == ("DEAD", words)
+    assert ward.all(Outage) == []
+    ward.requeue(study)
+    ward.work()
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_requeue_does_not_wait_for_a_destination_that_was_away(ward: Ward) -> None:
+    ward.send.answers = [ReportRefused("no", PACS, 0xC000), PeerError("down", PACS)]
+    refused = reported(ward)
+    ward.deliver(PACS)
+    reported(ward)
+    ward.deliver(PACS)
+    assert ward.deliver(PACS) == 0
+    ward.requeue(refused)
+    assert ward.deliver(PACS) == 1
+
+
+def test_a_report_that_is_gone_for_good_is_a_dead_letter(ward: Ward) -> None:
+    reported(ward)
+    Path(str(ward.reports()[0].filename)).unlink()
+    ward.work(seconds=3600)
+    letters = [job for job in ward.jobs() if job.state == "DEAD"]
+    assert len(letters) == 2
+    assert all("gone from the archive" in letter.last_error for letter in letters)
 
 
 def test_nothing_owed_to_a_destination_is_nothing_sent(ward: Ward) -> None:

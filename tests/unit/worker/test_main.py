@@ -18,16 +18,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model import artifact
-from tests.ledgers import Desk
+from tests.ledgers import PACS, VIEWER, Desk
 from tests.unit.model.artifacts import write_plain
 from worker import __main__ as main_module
-from worker import composition, database, ledger
+from worker import composition, database, given_up, ledger
 from worker.__main__ import app, main
 from worker.settings import describe_settings
+from worker.states import JobKind
+from worker.tables import Decision
 
 COMMANDS = (
     "up", "node", "worker", "relay", "send", "results", "demo", "doctor", "requeue",
-    "dead-letters", "settings", "db upgrade", "db downgrade", "model list", "model show",
+    "discard", "dead-letters", "settings", "db upgrade", "db downgrade", "model list", "model show",
     "model use",
 )  # fmt: skip
 run = CliRunner().invoke
@@ -154,7 +156,7 @@ def test_a_database_that_is_not_there_is_one_line_without_the_password(
     assert "doctor" in line
 
 
-@pytest.mark.parametrize("words", ["results", "dead-letters", "requeue 1.2.3"])
+@pytest.mark.parametrize("words", ["results", "dead-letters", "requeue 1.2.3", "requeue --all"])
 def test_a_database_without_schema_is_one_line_with_the_command_to_run(
     monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
@@ -273,6 +275,58 @@ def test_requeuing_works_though_the_broker_is_away(desk: Desk) -> None:
 
 def test_requeuing_an_unknown_study_fails(desk: Desk) -> None:
     done = run(app, ["requeue", "1.2.3"])
+    assert done.exit_code == 1
+    assert "1.2.3: no such study" in done.output
+
+
+def refused(desk: Desk, *destinations: str) -> str:
+    """A study whose report every destination has refused."""
+    study = desk.ready()
+    desk.report(*destinations)
+    for destination in destinations:
+        (claim,) = desk.claim(JobKind.DELIVER, destination=destination)
+        desk.do(ledger.save_failed_delivery, claim, 0xC000, "no", None)
+    return study
+
+
+def test_what_a_destination_has_refused_is_requeued_at_once_when_it_was_mended(desk: Desk) -> None:
+    at_pacs, elsewhere = [refused(desk, PACS) for _ in range(2)], refused(desk, VIEWER)
+    letters = run(app, ["dead-letters", "--destination", PACS]).output
+    assert [line.split()[0] for line in letters.splitlines()] == at_pacs
+    done = run(app, ["requeue", "--destination", PACS, "--reason", "AE title allowed"])
+    assert done.exit_code == 0, done.output
+    assert [desk.study_state(study) for study in at_pacs] == ["REPORTED"] * 2
+    assert desk.study_state(elsewhere) == "FAILED"
+    assert {row.reason for row in desk.all(Decision)} == {"AE title allowed"}
+    assert run(app, ["requeue", "--all"]).exit_code == 0
+    assert desk.study_state(elsewhere) == "REPORTED"
+
+
+@pytest.mark.parametrize("words", [[], ["1.2", "--all"], ["--all", "--destination", PACS]])
+def test_requeue_wants_to_be_told_what(words: list[str]) -> None:
+    done = run(app, ["requeue", *words])
+    assert done.exit_code == 2
+    assert "name studies, or --all, or a --destination" in done.output
+
+
+def test_a_dead_letter_is_discarded_with_a_reason_and_a_name(desk: Desk) -> None:
+    study = refused(desk, PACS)
+    done = run(app, ["discard", study, "--reason", "a phantom"])
+    assert done.output == f"{study}: 1 dead letters discarded\n"
+    assert "Nothing was given up." in run(app, ["dead-letters"]).output
+    (row,) = desk.all(Decision)
+    assert (row.action, row.reason, row.person) == ("DISCARDED", "a phantom", given_up.who())
+
+
+@pytest.mark.parametrize("words", [["1.2.3"], ["1.2.3", "--reason", " "]])
+def test_nothing_is_discarded_without_a_reason(words: list[str]) -> None:
+    done = run(app, ["discard", *words])
+    assert done.exit_code == 2
+    assert "--reason" in done.output
+
+
+def test_discarding_of_an_unknown_study_fails(desk: Desk) -> None:
+    done = run(app, ["discard", "1.2.3", "--reason", "typo"])
     assert done.exit_code == 1
     assert "1.2.3: no such study" in done.output
 

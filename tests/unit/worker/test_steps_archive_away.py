@@ -101,9 +101,8 @@ def test_an_image_that_is_gone_is_told_to_a_person_and_assessed_when_it_is_sent_
     (job,) = [job for job in ward.jobs() if job.state == "DEAD"]
     assert job.kind == "CLASSIFY"
     assert job.last_error.startswith(f"{study}/{uid}")
-    assert job.last_error.endswith(
-        " is gone from the archive: send it again, then requeue the study"
-    )
+    advice = "restore it or send it again, then requeue the study"
+    assert job.last_error.endswith(f" is gone from the archive: {advice}")
     assert ward.receive(image) is Outcome.DUPLICATE
     assert ward.requeue(study) == 1
     ward.work(60)

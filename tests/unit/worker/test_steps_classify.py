@@ -146,9 +146,9 @@ def test_the_population_setting_reaches_header_and_model(
 
 def test_a_failing_model_is_tried_again_and_given_up_with_a_reason(ward: Ward) -> None:
     ward.receive_study(2)
-    ward.classifier.failures = [MemoryError()] * 99
+    ward.classifier.failures = [RuntimeError()] * 99
     ward.classify()
-    assert [job.last_error for job in ward.jobs() if job.kind == "CLASSIFY"] == ["MemoryError"] * 2
+    assert [job.last_error for job in ward.jobs() if job.kind == "CLASSIFY"] == ["RuntimeError"] * 2
     assert ward.classify() == 0  # not before the back-off ends
     ward.work(seconds=30)
     assert ward.reasons() == ["MODEL_FAILURE", "MODEL_FAILURE"]
@@ -178,21 +178,43 @@ def test_a_poisonous_instance_is_isolated_and_the_others_are_answered(ward: Ward
     assert ward.states() == ["DELIVERED"] * 3
 
 
-def test_a_worker_that_is_killed_again_and_again_gives_the_instance_up(ward: Ward) -> None:
-    """A crash of the decoder or the model takes the process with it: only the claims tell."""
+def test_an_instance_that_kills_its_worker_twice_is_isolated_and_its_batch_mates_are_answered(
+    ward: Ward,
+) -> None:
+    """A crash of the decoder or the model takes the process with it: only the leases tell."""
 
-    def die() -> None:
-        raise Killed
+    def answer(image: np.ndarray) -> Prediction:
+        if bright(image):
+            raise Killed
+        return PRESENT
 
+    ward.classifier.answer = answer
+    ward.receive(chest())
+    ward.receive(chest(pixels=FLAT))
+    ward.receive(chest())
+    deaths = 0
+    while ward.states() != ["DELIVERED"] * 3:
+        try:
+            ward.work(seconds=10)
+        except Killed:
+            deaths += 1
+            ward.clock.forward(ward.settings.lease_s)
+    assert deaths == 2
+    assert ward.reasons() == [None, "WORKER_FAILURE", None]
+
+
+def test_tries_that_failed_without_a_death_are_not_taken_for_deaths(ward: Ward) -> None:
     ward.receive_study()
-    ward.classifier.during = die
-    for _ in range(3):
-        with pytest.raises(Killed):
-            ward.classify()
-        ward.clock.forward(ward.settings.lease_s)
-    ward.work()
-    assert ward.reasons() == ["MODEL_FAILURE"]
-    assert ward.states() == ["DELIVERED"]
+    ward.classifier.failures = [RuntimeError("busy")] * 2
+    ward.work(seconds=30)
+    assert ward.reasons() == [None]
+
+
+def test_without_memory_for_the_model_an_instance_waits_as_long_as_it_takes(ward: Ward) -> None:
+    ward.receive_study(3)
+    ward.classifier.failures = [MemoryError()] * 20
+    ward.work(seconds=200)
+    assert ward.reasons() == [None] * 3
 
 
 def test_a_slow_worker_that_lost_its_lease_writes_nothing(ward: Ward) -> None:

@@ -1,0 +1,50 @@
+"""The lease of claimed work lasts as long as the work does, within a limit."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from tests.e2e.programs import wait_until
+from tests.ward import Ward
+from worker.desk import held
+from worker.steps import claim_instances
+
+
+@pytest.fixture
+def ward(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Ward:
+    return Ward(tmp_path, sqlite_sessions, CXR_LEASE_S="0.2")
+
+
+def test_work_stays_claimed_while_it_is_worked_on(ward: Ward) -> None:
+    ward.receive_study()
+    claims = claim_instances(ward.desk)
+    before = ward.jobs()[0].due_at
+    with held(ward.desk, claims):
+        ward.clock.forward(100)
+        wait_until(lambda: ward.jobs()[0].due_at > before, 30, "an extension")
+
+
+def test_a_step_beyond_its_limit_ends_its_process_and_its_lease(ward: Ward) -> None:
+    ended = threading.Event()
+    desk = replace(ward.desk, end_process=ended.set)
+    ward.receive_study()
+    claims = claim_instances(desk)
+    with held(desk, claims, limit_s=0.3):
+        assert ended.wait(30)
+        due_at = ward.jobs()[0].due_at
+    ward.clock.forward(ward.settings.lease_s)
+    assert due_at <= ward.clock()
+
+
+def test_a_step_within_its_limit_ends_nothing(ward: Ward) -> None:
+    ended = threading.Event()
+    desk = replace(ward.desk, end_process=ended.set)
+    ward.receive_study()
+    with held(desk, claim_instances(desk), limit_s=60):
+        pass
+    assert not ended.is_set()
