@@ -136,6 +136,7 @@ def node() -> None:
     from worker import composition, tasks
     from worker import node as reception
     from worker import up as supervisor
+    from worker.clock import clock_of
     from worker.database import build_reading_sessions, build_sessions
     from worker.doorbell import Doorbell
 
@@ -145,7 +146,7 @@ def node() -> None:
     engine = composition.engine()
     running = reception.start(
         settings, composition.archive(), build_sessions(engine), doorbell.ring,
-        build_reading_sessions(engine),
+        build_reading_sessions(engine), clock_of(engine),
     )  # fmt: skip
     supervisor.mark_ready("node")
     stopped.wait()
@@ -158,9 +159,19 @@ def worker(
     queues: Annotated[str, typer.Option(help="gpu classifies; io reports and delivers.")] = (
         "gpu,io"
     ),
-    concurrency: Annotated[int, typer.Option(min=1, help="Processes, or threads for io.")] = 1,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes, one by default; for io alone threads, by default so many that "
+            "destinations which hang hold up nothing else.",
+        ),
+    ] = None,
 ) -> None:
-    """Classify, report and deliver: a Celery worker (`celery -A worker.tasks worker -Q gpu`)."""
+    """Classify, report and deliver: a Celery worker (`celery -A worker.tasks worker -Q gpu`).
+
+    In one worker for both queues, classification waits for deliveries.
+    """
     from worker import composition, tasks
 
     settings = _start_role(threading.Event())
@@ -172,6 +183,8 @@ def worker(
     composition.engine().dispose()
     composition.engine.cache_clear()
     pool = "prefork" if "gpu" in names else "threads"
+    if concurrency is None:
+        concurrency = 1 if "gpu" in names else tasks.io_threads(settings)
     tasks.app.worker_main([
         "--quiet", "worker", "--queues", ",".join(names), "--pool", pool,
         "--concurrency", str(concurrency), "--hostname", f"{'-'.join(names)}-{os.getpid()}@%h",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dicom_node.archive import Archive
 from dicom_node.decoder_child import Decoder
 from worker.answering import Answering
+from worker.clock import clock_of
 from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
 from worker.desk import Desk
 from worker.explaining import Explain
@@ -60,7 +61,7 @@ def desk() -> Desk:
     # Reports may use the reserve: it is kept for them when the node takes no more images.
     reserveless = Archive(ours.archive_root)
     decoder = Decoder(ours.decode_limit_s)
-    return Desk(build_sessions(engine()), reserveless, ours, decoder=decoder)
+    return Desk(build_sessions(engine()), reserveless, ours, clock_of(engine()), decoder)
 
 
 def require_certificates() -> None:

@@ -10,15 +10,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.archive import Archive
 from dicom_node.decoder_child import Decoder
 from worker import ledger
+from worker.clock import local_time
 from worker.database import SessionFactory
 from worker.ledger import Claim
 from worker.settings import Settings
@@ -44,7 +45,7 @@ class Desk:
     sessions: SessionFactory
     archive: Archive
     settings: Settings
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], datetime] = local_time
     decoder: Decoder = field(default_factory=Decoder)
     end_process: Callable[[], None] = end_this_process
 
@@ -90,9 +91,22 @@ def held(desk: Desk, claims: Sequence[Claim], limit_s: float = math.inf) -> Iter
     thread.start()
     try:
         yield
+    except Exception as error:
+        _release(desk, claims, type(error).__name__)
+        raise
     finally:
         done.set()
         thread.join()
+
+
+def _release(desk: Desk, claims: Sequence[Claim], error: str) -> None:
+    """Put back what a step left claimed as it failed: its worker is alive, and so nobody's death.
+
+    Whatever the step has done, or lost, is not touched. Where the database is away, the lease ends.
+    """
+    with suppress(DBAPIError), desk.sessions() as session, session.begin():
+        for claim in claims:
+            ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), error)
 
 
 @dataclass(frozen=True, slots=True)

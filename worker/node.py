@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from dicom_node.archive import Archive
 from dicom_node.commitment import Commitment
@@ -18,6 +19,7 @@ from dicom_node.storage_scp import (
 )
 from dicom_node.tls import client_context, server_context
 from worker import holdings, ledger
+from worker.clock import local_time
 from worker.database import SessionFactory
 from worker.desk import Bell
 from worker.destinations import Destination, KnownPeer
@@ -25,17 +27,25 @@ from worker.settings import Settings
 from worker.states import JobKind
 
 Ring = Callable[[Bell, datetime | None], None]
+Clock = Callable[[], datetime]
 
 # A bell must not come before its work is due: clocks are read at slightly different times.
 SLACK = timedelta(milliseconds=20)
 
 
-def recorder(sessions: SessionFactory, quiet_s: float, ring: Ring) -> Record:
-    """Make the callback that enters an instance into the ledger and rings for its classifying."""
+def recorder(
+    sessions: SessionFactory, quiet_s: float, ring: Ring, clock: Clock | None = None
+) -> Record:
+    """Make the callback that enters an instance into the ledger and rings for its classifying.
+
+    It is entered as received at the time of `clock`, by which its work is due; by default at the
+    time that the node says.
+    """
 
     def record(received: Received) -> Outcome:
+        entered = replace(received, received_at=clock()) if clock else received
         with sessions() as session, session.begin():
-            outcome = ledger.record(session, received, quiet=timedelta(seconds=quiet_s))
+            outcome = ledger.record(session, entered, quiet=timedelta(seconds=quiet_s))
         if outcome is Outcome.STORED:
             ring(Bell(JobKind.CLASSIFY), None)
         return outcome
@@ -55,7 +65,7 @@ def closer(sessions: SessionFactory, ring: Ring) -> Callable[[str], None]:
     return close
 
 
-def taker(sessions: SessionFactory, clock: Callable[[], datetime]) -> Callable[[Commitment], bool]:
+def taker(sessions: SessionFactory, clock: Clock) -> Callable[[Commitment], bool]:
     """Make the callback for what a destination says to a request for commitment of ours."""
 
     def take(commitment: Commitment) -> bool:
@@ -101,6 +111,7 @@ def start(
     sessions: SessionFactory,
     ring: Ring,
     reading: SessionFactory | None = None,
+    clock: Clock = local_time,
 ) -> RunningNode:
     """Start to receive, and to answer for what was received.
 
@@ -108,6 +119,8 @@ def start(
     ----------
     reading
         Sessions that hold up no writer; `sessions` will do.
+    clock
+        By which work is due.
 
     Raises
     ------
@@ -117,10 +130,10 @@ def start(
     archive.remove_partial()
     reading = reading or sessions
     services = Services(
-        record=recorder(sessions, settings.quiet_s, ring),
+        record=recorder(sessions, settings.quiet_s, ring, clock),
         on_association_closed=closer(sessions, ring),
         failure_of=holdings.committer(reading, archive),
-        on_commitment=taker(sessions, lambda: datetime.now(UTC)),
+        on_commitment=taker(sessions, clock),
         find=holdings.finder(reading, archive),
         retrieve=holdings.retriever(reading, archive),
     )

@@ -48,3 +48,25 @@ def test_a_step_within_its_limit_ends_nothing(ward: Ward) -> None:
     with held(desk, claim_instances(desk), limit_s=60):
         pass
     assert not ended.is_set()
+
+
+def test_what_a_failed_step_leaves_claimed_is_put_back_and_is_nobodys_death(ward: Ward) -> None:
+    ward.receive_study()
+    claims = claim_instances(ward.desk)
+    with pytest.raises(RuntimeError), held(ward.desk, claims):
+        raise RuntimeError
+    (job,) = [each for each in ward.jobs() if each.kind == "CLASSIFY"]
+    assert (job.state, job.last_error) == ("DUE", "RuntimeError")
+    ward.work(seconds=30)
+    assert ward.reasons() == [None]
+
+
+def test_what_a_failed_step_has_lost_is_left_to_its_heir(ward: Ward) -> None:
+    ward.receive_study()
+    claims = claim_instances(ward.desk)
+    ward.clock.forward(1)
+    heir = claim_instances(ward.desk)
+    with pytest.raises(RuntimeError), held(ward.desk, claims):
+        raise RuntimeError
+    (job,) = [each for each in ward.jobs() if each.kind == "CLASSIFY"]
+    assert (job.state, job.token, job.deaths) == ("LEASED", heir[0].token, 1)
