@@ -51,6 +51,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         ("decoders", _decoders),
         *([("tls", _tls)] if settings.tls_files else []),
         ("destinations", _destinations),
+        ("deliveries", _deliveries),
     ]
     for name, look in looks:
         try:
@@ -67,6 +68,7 @@ def _advice(name: str) -> str:
         "database": "check CXR_DATABASE_URL and that the server runs and lets us in",
         "broker": "start Redis, or correct CXR_BROKER_URL; meanwhile nothing is lost, only late",
         "archive": "check CXR_ARCHIVE and who may write there",
+        "deliveries": "see what is said of the database",
     }.get(name, "run again with CXR_LOG_LEVEL=DEBUG and report this")
 
 
@@ -83,6 +85,8 @@ def _database(settings: Settings) -> Check:
     owed = ", ".join(f"{count} {what.lower()}" for what, count in depth.items()) or "nothing owed"
     dead = sum(count for what, count in depth.items() if what.endswith("DEAD"))
     advice = f"{dead} given up: see `cxr-worker dead-letters`" if dead else ""
+    if not database.is_durable(engine):
+        advice = "set fsync = on in PostgreSQL: as it is, a power cut loses what was acknowledged"
     return Check("database", f"{shown}, revision {database.head_revision()}, {owed}", advice)
 
 
@@ -157,6 +161,23 @@ def _destinations(settings: Settings) -> Check:
     return Check(
         "destinations", "none set", "set CXR_DESTINATIONS=AET@host:port, or reports stay here"
     )
+
+
+def _deliveries(settings: Settings) -> Check:
+    """Tell who is away, and since when; they are called below in any case."""
+    from worker import database, ledger
+
+    engine = database.build_engine(settings.database_url)
+    with database.build_reading_sessions(engine)() as session:
+        away = ledger.outages(session)
+    if not away:
+        return Check("deliveries", "no destination is away")
+    words = [
+        f"{each.destination} since {each.since:%Y-%m-%d %H:%M:%S}Z, {each.failures} tries, "
+        f"the next at {each.next_try_at:%H:%M:%S}Z: {each.last_error}"
+        for each in away
+    ]
+    return Check("deliveries", "away: " + "; ".join(words), "nothing is lost; see what is said")
 
 
 def _tls(settings: Settings) -> Check:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Engine, insert, inspect, select, text
+from sqlalchemy import Engine, create_engine, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import ConfigurationError
+from tests.e2e.programs import wait_until
 from tests.fakes import NOON
 from worker import database
 from worker.tables import (
@@ -125,6 +126,34 @@ def test_sqlite_is_durable_and_checks_references(sqlite_engine: Engine) -> None:
         pragmas = ("journal_mode", "synchronous", "foreign_keys")
         values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
     assert values == ["wal", 2, 1]  # 2 is FULL
+
+
+def test_postgresql_keeps_no_lock_for_a_client_that_is_gone(postgres_server: str) -> None:
+    engine = database.build_engine(postgres_server)
+    names = ("lock_timeout", "idle_in_transaction_session_timeout", "synchronous_commit")
+    with engine.connect() as connection:
+        told = [connection.scalar(text(f"SHOW {name}")) for name in names]
+    engine.dispose()
+    assert told == ["15s", "1min", "on"]
+
+
+@pytest.mark.parametrize(("fsync", "durable"), [("on", True), ("off", False)])
+def test_a_postgresql_that_may_lose_what_it_committed_is_told(
+    postgres_server: str, fsync: str, durable: bool
+) -> None:
+    engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"ALTER SYSTEM SET fsync = {fsync}"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+        try:
+            wait_until(
+                lambda: connection.scalar(text("SHOW fsync")) == fsync, 30, "the new setting"
+            )
+            assert database.is_durable(engine) is durable
+        finally:
+            connection.execute(text("ALTER SYSTEM RESET fsync"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()
 
 
 def test_a_reader_on_sqlite_does_not_wait_for_a_writer(sqlite_engine: Engine) -> None:

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from tests.certificates import Authority
 from tests.fakes import model_info
-from tests.ledgers import Desk
+from tests.ledgers import PACS, Desk
 from worker import composition, database, doctor, ledger
 from worker.doctor import Check
 from worker.settings import Settings
@@ -53,7 +54,8 @@ def listener() -> Iterator[str]:
 def test_every_part_is_looked_at_though_all_are_broken(tmp_path: Path) -> None:
     checks = examine(settings(tmp_path, CXR_DESTINATIONS="PACS@127.0.0.1:1"))
     assert list(checks) == [
-        "database", "broker", "archive", "model", "decoders", "destinations", "PACS@127.0.0.1:1",
+        "database", "broker", "archive", "model", "decoders", "destinations", "deliveries",
+        "PACS@127.0.0.1:1",
     ]  # fmt: skip
     assert not checks["database"].healthy
     assert not checks["broker"].healthy
@@ -101,6 +103,20 @@ def test_dead_letters_are_something_to_look_at(
     desk.do(ledger.bury, desk.claim_report(), "broken")
     check = examine(settings(tmp_path, CXR_DATABASE_URL=str(sqlite_engine.url)))["database"]
     assert "1 given up" in check.advice
+
+
+def test_a_destination_that_is_away_is_told_with_what_it_said(
+    tmp_path: Path, sqlite_engine: Engine, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    desk = Desk(sqlite_sessions)
+    ours = settings(tmp_path, CXR_DATABASE_URL=str(sqlite_engine.url))
+    assert examine(ours)["deliveries"].healthy
+    later = desk.clock() + timedelta(seconds=30)
+    desk.do(ledger.save_outage, PACS, desk.clock(), later, "nothing listens")
+    check = examine(ours)["deliveries"]
+    assert not check.healthy
+    for words in (PACS, "since 2026-11-23 12:00:00Z", "next at 12:00:30Z", "nothing listens"):
+        assert words in check.found
 
 
 def test_the_password_of_the_database_is_not_shown(tmp_path: Path, postgres_server: str) -> None:
