@@ -21,6 +21,7 @@ from dicom_node.errors import PacsWorkerError
 from worker import composition, delivering, logs, steps
 from worker.desk import Bell
 from worker.ledger import BY_DESTINATION
+from worker.settings import Settings
 from worker.states import JobKind
 from worker.up import mark_ready
 
@@ -71,6 +72,14 @@ def _configuration() -> dict[str, Any]:
         "worker_proc_alive_timeout": 120,
         "worker_send_task_events": False,
     }
+
+
+def io_threads(settings: Settings) -> int:
+    """Count the threads that destinations can hold, with some to spare for everything else.
+
+    A destination gets one delivery and one request for commitment at a time.
+    """
+    return 2 * len(settings.destinations) + 4
 
 
 app = Celery("cxr-worker")

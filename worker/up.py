@@ -40,7 +40,7 @@ def roles(settings: Settings) -> dict[str, list[str]]:
         **redis,
         "node": ["node"],
         "relay": ["relay"],
-        "worker-io": ["worker", "--queues", "io", "--concurrency", "4"],
+        "worker-io": ["worker", "--queues", "io"],
         "worker-gpu": ["worker", "--queues", "gpu"],
     }
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.errors import ConfigurationError
 from tests.e2e.programs import clean_environment, wait_until
 from worker import composition, delivering, embedded, steps, tasks
+from worker.settings import Settings
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 # In a process of its own, as Celery's app reads its configuration once.
@@ -95,6 +96,13 @@ def test_a_message_says_nothing_but_where_to(announced: Announced, task: str) ->
     headers = announced.message(task)["headers"]
     assert headers["argsrepr"] == "('PACS@h:1',)"
     assert headers["kwargsrepr"] == "{}"
+
+
+def test_destinations_that_hang_leave_threads_for_everything_else(tmp_path: Path) -> None:
+    for count in (0, 3):
+        hosts = ",".join(f"P{number}@192.0.2.1:{104 + number}" for number in range(count))
+        ours = Settings.from_env({"CXR_HOME": str(tmp_path), "CXR_DESTINATIONS": hosts})
+        assert tasks.io_threads(ours) - 2 * count >= 2
 
 
 @pytest.mark.parametrize(
