@@ -135,6 +135,12 @@ def head_revision() -> str:
     return head
 
 
+def revisions() -> list[str]:
+    """List the revisions that this version of the code knows, the oldest first."""
+    scripts = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
 def wait_for_schema(engine: Engine, stopped: threading.Event) -> None:
     """Wait until the database answers, so that it does not matter which role starts first.
 
@@ -163,9 +169,15 @@ def require_schema(engine: Engine) -> None:
         With the command to run.
     """
     found, needed = current_revision(engine), head_revision()
-    if found != needed:
-        raise ConfigurationError(
-            "CXR_DATABASE_URL",
-            f"names a database at revision {found or 'none'}, this version needs {needed}; "
-            "run `cxr-worker db upgrade`",
+    if found == needed:
+        return
+    advice = "run `cxr-worker db upgrade`"
+    if found is not None and found not in revisions():
+        advice = (
+            f"it is of a newer version: install that, or let it run `cxr-worker db downgrade "
+            f"{needed}` (back up first)"
         )
+    raise ConfigurationError(
+        "CXR_DATABASE_URL",
+        f"names a database at revision {found or 'none'}, this version needs {needed}; {advice}",
+    )

@@ -19,9 +19,8 @@ DELIVERIES = "'PENDING', 'DELIVERED', 'COMMITTED', 'SUPERSEDED', 'FAILED'"
 
 
 def upgrade() -> None:
+    # The default is for workers of the older version that still run while this is done.
     op.add_column("jobs", sa.Column("deaths", sa.Integer(), nullable=False, server_default="0"))
-    with op.batch_alter_table("jobs") as jobs:  # the code gives it, as every other default
-        jobs.alter_column("deaths", server_default=None)
     for table, states in (("studies", STUDIES), ("deliveries", DELIVERIES)):
         restate(table, f"{states}, 'DISCARDED'")
     op.create_table(
