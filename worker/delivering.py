@@ -165,6 +165,8 @@ def _save_failure(
     """Save what went wrong: for a person, or for another try."""
     status = getattr(error, "status", None)
     with desk.sessions() as session, session.begin():
+        if not ledger.is_held(session, claim):
+            return  # what a sender says that was overtaken may not be true any more
         due_at = _next_try(desk, session, claim, destination, error)
         ledger.save_failed_delivery(session, claim, status, str(error), due_at)
     next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"

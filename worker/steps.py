@@ -277,6 +277,7 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
 
 def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> None:
     with desk.sessions() as session, session.begin():
+        ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
         story = ledger.story(session, claim.study_id, desk.clock())
         if story is None:
             ledger.put_back(session, claim, desk.clock(), "instances are to be classified")

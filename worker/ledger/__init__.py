@@ -36,6 +36,7 @@ from worker.ledger.jobs import (
     drop,
     due_bells,
     extend,
+    is_held,
     owe,
     put_back,
 )
@@ -46,6 +47,7 @@ from worker.ledger.reports import (
     NewReport,
     Story,
     companions_of,
+    forget_receptions,
     save_report,
     story,
 )
@@ -75,8 +77,10 @@ __all__ = [
     "end_outage",
     "extend",
     "failures_of",
+    "forget_receptions",
     "holding",
     "holdings_of",
+    "is_held",
     "model_row",
     "outages",
     "owe",

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.commitment import Commitment, Reference
 from dicom_node.status import describe
-from worker.ledger.deliveries import is_current, settle_deliveries
+from worker.ledger.deliveries import is_current, is_reported_anew, settle_deliveries
 from worker.ledger.jobs import Claim, drop, give_up, move, owe
 from worker.states import DeliveryState, JobKind, StudyEvent
 from worker.tables import CommitmentRequest, Delivery, Job, Report, Study
@@ -105,7 +105,8 @@ def _deny(session: Session, study: Study, delivery: Delivery, why: str, now: dat
     delivery.state = DeliveryState.PENDING
     due_at = now + FAILURE_WAIT * 4 ** (failures - 1)
     owe(session, JobKind.DELIVER, delivery.id, study.id, due_at, delivery.destination)
-    move(study, StudyEvent.DELIVERY_OWED)
+    if not is_reported_anew(session, study):
+        move(study, StudyEvent.DELIVERY_OWED)
 
 
 def withdraw_commitment(session: Session, delivery: Delivery) -> None:

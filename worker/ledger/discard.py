@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from worker.ledger.decisions import dead_jobs, locked_study, save_decision
@@ -14,11 +15,11 @@ from worker.ledger.deliveries import (
     states_of_deliveries,
 )
 from worker.ledger.jobs import move
-from worker.states import DecisionAction, DeliveryState, JobKind, StudyEvent
+from worker.states import DecisionAction, DeliveryState, JobKind, JobState, StudyEvent
 from worker.tables import Delivery, Job, Study
 
 # What a study needs before it can have a report.
-_BEFORE_A_REPORT = (JobKind.CLASSIFY, JobKind.REPORT)
+_BEFORE_A_REPORT = {JobKind.CLASSIFY, JobKind.REPORT}
 
 
 def discard(
@@ -26,8 +27,9 @@ def discard(
 ) -> int | None:
     """Strike off what was given up of a study.
 
-    Where its report is at a destination, or on its way to one, the study goes on with that. Where
-    there is none, the study is DISCARDED, until another image comes or it is requeued.
+    What cannot be delivered to one destination may still go to the others. What cannot be reported
+    is DISCARDED, with all that is owed before its report, until another image comes or it is
+    requeued.
 
     Returns
     -------
@@ -40,27 +42,32 @@ def discard(
     dead = dead_jobs(session, study)
     if not dead:
         return 0
-    save_decision(session, study, DecisionAction.DISCARDED, dead, reason, person, now)
-    for job in dead:
+    kinds = {job.kind for job in dead}
+    struck = [*dead, *(_owed_before_a_report(session, study) if kinds & _BEFORE_A_REPORT else ())]
+    save_decision(session, study, DecisionAction.DISCARDED, struck, reason, person, now)
+    for job in struck:
         if job.kind == JobKind.DELIVER:
             session.get_one(Delivery, job.subject_id).state = DeliveryState.DISCARDED
         session.delete(job)
     session.flush()
-    if any(job.kind in _BEFORE_A_REPORT for job in dead):
-        owed = (Job.study_id == study.id, Job.kind.in_(_BEFORE_A_REPORT))
-        session.execute(delete(Job).where(*owed).execution_options(synchronize_session=False))
+    if kinds & _BEFORE_A_REPORT:
         move(study, StudyEvent.WRITTEN_OFF)
-    elif any(job.kind == JobKind.DELIVER for job in dead):
+    elif JobKind.DELIVER in kinds:
         _go_on(session, study)
     return len(dead)
+
+
+def _owed_before_a_report(session: Session, study: Study) -> Sequence[Job]:
+    owed = (Job.study_id == study.id, Job.kind.in_(_BEFORE_A_REPORT), Job.state != JobState.DEAD)
+    return session.scalars(select(Job).where(*owed).order_by(Job.id).with_for_update()).all()
 
 
 def _go_on(session: Session, study: Study) -> None:
     """Move a study on whose report does not go everywhere."""
     states = states_of_deliveries(session, study)
     if is_reported_anew(session, study):
-        return
-    if states <= {DeliveryState.DISCARDED}:
+        move(study, StudyEvent.REQUEUED)
+    elif states <= {DeliveryState.DISCARDED}:
         move(study, StudyEvent.WRITTEN_OFF)
     elif DeliveryState.PENDING in states:
         move(study, StudyEvent.DELIVERY_OWED)

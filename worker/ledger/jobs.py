@@ -161,6 +161,12 @@ def extend(session: Session, claims: Sequence[Claim], until: datetime) -> None:
         session.execute(update(Job).where(*mine).values(due_at=until))
 
 
+def is_held(session: Session, claim_: Claim) -> bool:
+    """Tell whether nobody has taken claimed work over."""
+    mine = exists().where(Job.id == claim_.job_id, Job.token == claim_.token)
+    return bool(session.scalar(select(mine)))
+
+
 def due_bells(session: Session, now: datetime, silence: timedelta) -> list[tuple[JobKind, str]]:
     """List what is due and unclaimed, as (kind, destination); what the relay announces."""
     bells: list[tuple[JobKind, str]] = []

@@ -12,7 +12,17 @@ from sqlalchemy.orm import Session, undefer
 from worker.ledger.deliveries import settle_deliveries, withdraw
 from worker.ledger.jobs import Claim, move, owe, settle
 from worker.states import CompanionKind, DeliveryState, JobKind, JobState, StudyEvent
-from worker.tables import Companion, Delivery, FindingRow, Instance, Job, Model, Report, Study
+from worker.tables import (
+    Companion,
+    Delivery,
+    FindingRow,
+    Instance,
+    Job,
+    Model,
+    Reception,
+    Report,
+    Study,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,12 @@ class Story:
     findings: list[tuple[Instance, FindingRow]]
     last_report: Report | None
     companions: Mapping[str, NewCompanion] = field(default_factory=dict)
+
+
+def forget_receptions(session: Session, study_id: int, before: datetime) -> None:
+    """Forget associations that were open when their node died: nobody else will close them."""
+    silent = (Reception.study_id == study_id, Reception.last_at <= before)
+    session.execute(delete(Reception).where(*silent))
 
 
 def story(session: Session, study_id: int, now: datetime) -> Story | None:

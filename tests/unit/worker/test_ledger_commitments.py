@@ -59,6 +59,19 @@ def test_a_failure_owes_the_delivery_again_after_a_wait(desk: Desk) -> None:
     assert desk.states() == {"COMMIT": "DUE"}
 
 
+def test_a_report_that_was_not_kept_hides_no_dead_letter_of_a_late_image(desk: Desk) -> None:
+    (study,) = owed(desk)
+    references = ask(desk)
+    desk.receive(study)
+    desk.close()
+    (claim,) = desk.claim(JobKind.CLASSIFY)
+    desk.do(ledger.bury, claim, "gone")
+    answer(desk, references, reason=0x0112)
+    assert desk.study_state(study) == "FAILED"
+    assert desk.do(ledger.discard, study, "gone", "somebody", desk.clock()) == 1
+    assert desk.study_state(study) == "DISCARDED"
+
+
 def test_the_same_answers_at_once_and_a_claim_do_not_block_each_other(desk: Desk) -> None:
     studies = owed(desk, 4)
     references = ask(desk)

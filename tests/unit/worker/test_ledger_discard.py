@@ -139,3 +139,26 @@ def test_a_commitment_that_nobody_waits_for_leaves_the_study_delivered(desk: Des
     assert discard(desk, study) == 1
     assert desk.study_state(study) == "DELIVERED"
     assert desk.states() == {}
+
+
+def test_what_else_was_owed_before_the_report_is_written_down_too(desk: Desk) -> None:
+    study = desk.ready()
+    desk.receive(study)
+    desk.close()
+    (claim,) = desk.claim(CLASSIFY)
+    desk.do(ledger.bury, claim, "gone")
+    desk.receive(study)
+    discard(desk, study)
+    assert desk.study_state(study) == "DISCARDED"
+    assert desk.one(Decision).given_up == ["CLASSIFY gone", "REPORT", "CLASSIFY"]
+
+
+def test_a_study_that_failed_while_its_next_report_was_owed_is_received_again(desk: Desk) -> None:
+    study = desk.ready()
+    desk.report()
+    (claim,) = desk.claim(DELIVER, destination=PACS)
+    desk.receive(study)
+    desk.do(ledger.save_failed_delivery, claim, 0xC000, "no", None)
+    assert desk.study_state(study) == "FAILED"
+    discard(desk, study)
+    assert desk.study_state(study) == "RECEIVING"

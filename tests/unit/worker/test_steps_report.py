@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import PeerError
@@ -15,6 +16,7 @@ from tests.ward import Killed, Ward, chest, words
 from worker import reporting, steps
 from worker.desk import Bell
 from worker.states import JobKind
+from worker.tables import Reception, Study
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
@@ -302,6 +304,19 @@ def test_success_and_warnings_are_delivered(ward: Ward, status: int) -> None:
     ready(ward)
     ward.work()
     assert ward.states() == ["DELIVERED"]
+
+
+def test_an_association_that_was_open_when_its_node_died_is_forgotten(ward: Ward) -> None:
+    study = ward.receive_study()
+    with ward.sessions() as session, session.begin():
+        (row,) = session.scalars(select(Study)).all()
+        session.add(Reception(association_id="dead", study_id=row.id, last_at=ward.clock()))
+    ward.work(seconds=10)
+    assert ward.states() == ["RECEIVING"]
+    ward.work(seconds=ward.settings.network_timeout_s)
+    assert ward.states() == ["DELIVERED"]
+    assert ward.all(Reception) == []
+    assert len(ward.reports()) == 1, study
 
 
 def test_a_peer_that_is_away_is_tried_again_with_growing_waits(ward: Ward) -> None:
