@@ -137,9 +137,11 @@ def test_database_and_broker_are_not_published() -> None:
     assert "ports" not in SERVICES["postgres"]
 
 
-def test_redis_keeps_an_append_only_file() -> None:
+def test_redis_keeps_nothing() -> None:
     command = SERVICES["redis"]["command"]
-    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--appendonly") + 1] == "no"
+    assert command[command.index("--save") + 1] == ""
+    assert "volumes" not in SERVICES["redis"]
 
 
 def test_orthanc_knows_the_node_as_a_modality() -> None:
