@@ -50,6 +50,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text()
 DATABASE = (ROOT / "docs" / "database.md").read_text()
 CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text()
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 
 def section(document: str, heading: str) -> str:
@@ -426,3 +427,24 @@ def test_command_that_is_named_exists(document: Path) -> None:
     ):
         assert name in commands
         assert word in ("", *getattr(commands[name], "commands", {word}))
+
+
+def test_every_failure_of_the_reliability_document_names_tests_that_exist() -> None:
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    failures = rows(section(RELIABILITY, "## What happens when something fails"))
+    assert failures
+    for *_, tried in failures:
+        named = re.findall(r"`(test_\w+\.py|make [a-z-]+)`", tried)
+        assert named
+        assert {name for name in named if name.startswith("test_")} <= there
+        assert {name.removeprefix("make ") for name in named} - there <= targets
+
+
+def test_times_of_the_reliability_document_are_the_default_settings() -> None:
+    defaults = {key: default for key, default, _ in describe_settings()}
+    told = re.findall(r"`(CXR_[A-Z_]+)`, ([\d.]+) s", RELIABILITY)
+    assert len(told) >= 3
+    assert {(key, float(seconds)) for key, seconds in told} == {
+        (key, float(defaults[key])) for key, _ in told
+    }
