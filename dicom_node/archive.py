@@ -1,7 +1,8 @@
 """Atomic, durable storage of Part 10 bytes, addressed by UID and content.
 
 A file is complete and on the disk, or it is not there under its name: the bytes go to a temporary
-file in the same folder, which is fsynced and renamed, and then the folder is fsynced too.
+file in the same folder, which is fsynced and renamed, and then the folder is fsynced too, and the
+name of the folder in the folder above.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 import time
-import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from dicom_node import durable
 from dicom_node.errors import InvalidInstance
 
 # PS3.5 9.1: components of digits, without leading zeros, and dots; 64 characters at most. What we
@@ -25,9 +27,13 @@ from dicom_node.errors import InvalidInstance
 _COMPONENT = r"(?:0|[1-9][0-9]*)"
 _UID = re.compile(rf"{_COMPONENT}(?:\.{_COMPONENT})*")
 _UID_LENGTH = 64
-_PARTIAL = ".partial"
 _STALE_S = 3600.0
 QUARANTINE = "quarantine"
+MARK = ".cxr-worker-archive"
+_MARK_TEXT = b"""This folder is the archive of cxr-worker.
+Where this file is missing, nothing is written: what should be the archive is then, most likely,
+the mount point of a disk that is not mounted.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +65,80 @@ def is_valid_uid(uid: str) -> bool:
     return len(uid) <= _UID_LENGTH and _UID.fullmatch(uid) is not None
 
 
-def _fsync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make `folder`, durably: its name is in its parent, so the parent is fsynced."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _fsync_folder(folder.parent)
+def _away() -> OSError:
+    """Say that what should be the archive is none: the bare mount point of its disk, mostly."""
+    return OSError(
+        errno.ENODEV,
+        f"CXR_ARCHIVE has no {MARK}, so the archive is not there; is its disk mounted?",
+    )
 
 
 class Archive:
     """Instances and reports on disk; safe to share between threads and processes.
 
+    A mark in its folder tells it from the mount point of a disk that is not mounted. Without the
+    mark nothing is written; as soon as it is back, writing goes on.
+
     Parameters
     ----------
     root : Path
-        Made when it is missing.
+        Its folder.
     reserve_bytes : int
         Free space that must remain after a write; less raises ``OSError`` (``ENOSPC``).
+    make : bool
+        Make the folder and its mark when they are missing; else that is left to `make`.
 
     Raises
     ------
     OSError
-        When the folder cannot be made.
+        When the folder or its mark cannot be made.
     """
 
-    def __init__(self, root: Path, reserve_bytes: int = 0) -> None:
+    def __init__(self, root: Path, reserve_bytes: int = 0, *, make: bool = True) -> None:
         self.root = Path(root).resolve()
         self.reserve_bytes = reserve_bytes
-        _make_folder(self.root)
+        self._settled = durable.SettledFolders()
+        if make:
+            self.make()
+
+    def make(self) -> None:
+        """Make the folder and its mark, durably, where they are missing.
+
+        Raises
+        ------
+        OSError
+            When they cannot be made.
+        """
+        if not self.is_there():
+            # The mark comes last: where it is, the folders above are durable.
+            durable.make_folder(self.root)
+            with durable.opened(self.root) as root:
+                durable.write_whole(root, MARK, _MARK_TEXT)
+
+    def is_there(self) -> bool:
+        """Tell whether the folder is the archive, and not the mount point of its disk."""
+        try:
+            with self._opened():
+                return True
+        except OSError:
+            return False
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Open the folder, if it is the archive.
+
+        What is written from there goes to the archive's disk, even if that is unmounted meanwhile.
+        """
+        try:
+            root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _away() from error
+        try:
+            if not durable.is_within(root, MARK):
+                raise _away()
+            yield root
+        finally:
+            os.close(root)
 
     def write(
         self, study_instance_uid: str, sop_instance_uid: str, data: bytes | memoryview
@@ -111,47 +153,38 @@ class Archive:
         InvalidInstance
             When a UID cannot be part of a path.
         OSError
-            When the disk is full (or would be), or does not take the bytes.
+            When the archive is away (``ENODEV``), its disk is full or would be, or does not take
+            the bytes.
         """
         for uid in (study_instance_uid, sop_instance_uid):
             if not is_valid_uid(uid):
                 raise InvalidInstance("UNDECODABLE", "The instance has an invalid UID.")
         digest = hashlib.sha256(data).hexdigest()
         name = f"{sop_instance_uid}.{digest[:16]}.dcm"
-        stored = StoredFile(f"{study_instance_uid}/{name}", len(data), digest)
-        folder = self.root / study_instance_uid
-        if not self._holds(folder / name, data):
-            self._require_space(len(data))
-            _make_folder(folder)
-            self._replace(folder / name, data)
-        # Also when the file was there: its writer may have died before this line.
-        _fsync_folder(folder)
-        return stored
+        with self._opened() as root:
+            if not self._settle_if_same(root, study_instance_uid, name, data):
+                self._require_space(root, len(data))
+                durable.make_within(root, study_instance_uid)
+                with durable.opened(study_instance_uid, root) as folder:
+                    durable.write_whole(folder, name, data)
+                    self._settled.settle(root, study_instance_uid, folder)
+        return StoredFile(f"{study_instance_uid}/{name}", len(data), digest)
 
-    def _holds(self, path: Path, data: bytes | memoryview) -> bool:
-        """Tell whether the file is there with exactly these bytes."""
+    def _settle_if_same(
+        self, root: int, study_instance_uid: str, name: str, data: bytes | memoryview
+    ) -> bool:
         try:
-            return path.stat().st_size == len(data) and path.read_bytes() == data
+            with durable.opened(study_instance_uid, root) as folder:
+                if not durable.settle_if_same(folder, name, data):
+                    return False
+                self._settled.settle(root, study_instance_uid, folder)
+                return True
         except FileNotFoundError:
             return False
 
-    def _require_space(self, size: int) -> None:
-        if self.reserve_bytes and self.free_bytes() - size < self.reserve_bytes:
+    def _require_space(self, root: int, size: int) -> None:
+        if self.reserve_bytes and _free_bytes(root) - size < self.reserve_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _replace(self, path: Path, data: bytes | memoryview) -> None:
-        """Write a temporary file, fsync it, and give it its name in one step."""
-        partial = path.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
-        try:
-            with partial.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
 
     def absolute(self, path: str) -> Path:
         """Return the full path of a stored file.
@@ -194,26 +227,57 @@ class Archive:
         OSError
             When it is not there or cannot be moved.
         """
-        source = self.absolute(path)
-        folder = self.root / QUARANTINE / source.parent.name
-        _make_folder(folder)
-        target = folder / source.name
-        source.replace(target)
-        _fsync_folder(folder)
-        _fsync_folder(source.parent)
-        return target.relative_to(self.root).as_posix()
+        parent, name = self.absolute(path).relative_to(self.root).parts
+        with self._opened() as root, durable.opened(parent, root) as source:
+            durable.make_within(root, QUARANTINE)
+            with durable.opened(QUARANTINE, root) as aside:
+                self._settled.settle(root, QUARANTINE, aside)
+                durable.make_within(aside, parent)
+                with durable.opened(parent, aside) as target:
+                    os.fsync(aside)
+                    _move(name, source, target)
+        return f"{QUARANTINE}/{parent}/{name}"
 
     def free_bytes(self) -> int:
-        """Return the space that is free for us on the archive's disk."""
-        return shutil.disk_usage(self.root).free
+        """Return the space that is free for us on the archive's disk.
+
+        Raises
+        ------
+        OSError
+            When its folder is not there.
+        """
+        with durable.opened(self.root) as root:
+            return _free_bytes(root)
 
     def remove_partial(self) -> int:
-        """Remove temporary files of writers that died, an hour old or more; return how many."""
+        """Remove temporary files of writers that died, an hour old or more; return how many.
+
+        What cannot be removed, from a disk that is read-only now, harms nobody.
+        """
         limit = time.time() - _STALE_S
         removed = 0
-        for partial in self.root.glob(f"*/.*{_PARTIAL}"):
-            with suppress(FileNotFoundError):
+        for partial in chain.from_iterable(
+            self.root.glob(f"{folder}.*{durable.PARTIAL}") for folder in ("", "*/")
+        ):
+            with suppress(OSError):
                 if partial.stat().st_mtime < limit:
                     partial.unlink()
                     removed += 1
         return removed
+
+
+def _free_bytes(folder: int) -> int:
+    disk = os.fstatvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _move(name: str, source: int, target: int) -> None:
+    """Move a file from one open folder to another, durably."""
+    try:
+        os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
+    except FileNotFoundError:
+        # Another thread, which was sent the same, moved it.
+        if not durable.is_within(target, name):
+            raise
+    os.fsync(target)
+    os.fsync(source)

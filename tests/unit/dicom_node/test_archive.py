@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dicom_node.archive import Archive, is_valid_uid
+from dicom_node.archive import MARK, Archive, is_valid_uid
 from dicom_node.errors import InvalidInstance
 
 STUDY, SOP = "1.2.3", "1.2.3.4"
@@ -60,13 +60,14 @@ def test_file_is_synced_before_it_gets_its_name_and_the_folders_after(archive, m
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(os, "replace", lambda *names: (events.append("rename"), replace(*names))[1])
     monkeypatch.setattr(
-        "pathlib.Path.replace",
-        lambda path, target: os.replace(path, target),  # noqa: PTH105
+        os, "replace", lambda *names, **at: (events.append("rename"), replace(*names, **at))[1]
     )
     archive.write(STUDY, SOP, b"data")
-    assert events == ["fsync folder", "fsync file", "rename", "fsync folder"]
+    assert events == ["fsync file", "rename", "fsync folder", "fsync folder"]
+    events.clear()
+    archive.write(STUDY, "1.2.3.5", b"the study folder is known to be durable")
+    assert events == ["fsync file", "rename", "fsync folder"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_uid_that_is_no_name_is_refused(archive, uid):
         archive.write(STUDY, uid, b"")
     with pytest.raises(InvalidInstance):
         archive.write(uid, SOP, b"")
-    assert list(archive.root.iterdir()) == []
+    assert [path.name for path in archive.root.iterdir()] == [MARK]
 
 
 @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "1.2.3/../../secret"])
@@ -92,7 +93,7 @@ def test_nothing_is_written_when_the_reserve_would_be_touched(tmp_path):
     with pytest.raises(OSError, match="No space") as error:
         archive.write(STUDY, SOP, b"data")
     assert error.value.errno == errno.ENOSPC
-    assert list(tmp_path.rglob("*")) == []
+    assert [path.name for path in tmp_path.rglob("*")] == [MARK]
 
 
 def test_nothing_stays_behind_when_the_disk_fails(archive, monkeypatch):
@@ -120,9 +121,100 @@ def test_only_stale_partial_files_are_removed(archive):
     for path in (old, new):
         path.touch()
     os.utime(old, (time.time() - 7200,) * 2)
-    assert archive.remove_partial() == 1
+    of_the_mark = archive.root / ".mark.partial"
+    of_the_mark.touch()
+    os.utime(of_the_mark, (time.time() - 7200,) * 2)
+    assert archive.remove_partial() == 2
     assert new.exists()
     assert not old.exists()
+    assert archive.is_there()
+
+
+def test_partial_files_that_cannot_be_removed_harm_nobody(archive, monkeypatch):
+    archive.write(STUDY, SOP, b"data")
+    partial = archive.root / STUDY / ".old.partial"
+    partial.touch()
+    os.utime(partial, (time.time() - 7200,) * 2)
+
+    def fail(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(os, "unlink", fail)
+        assert archive.remove_partial() == 0
+    assert archive.remove_partial() == 1
+
+
+# --- the mark --------------------------------------------------------------------------------
+
+
+def unmount(archive):
+    """Leave what an unmounted disk leaves: its mount point, empty."""
+    disk = archive.root.rename(archive.root.with_name("disk"))
+    archive.root.mkdir()
+
+    def mount():
+        archive.root.rmdir()  # fails where something was written
+        disk.rename(archive.root)
+
+    return mount
+
+
+def test_nothing_is_written_to_the_mount_point_of_a_disk_that_is_away(archive):
+    stored = archive.write(STUDY, SOP, b"data")
+    mount = unmount(archive)
+    assert not archive.is_there()
+    for write in (
+        lambda: archive.write(STUDY, SOP, b"data"),
+        lambda: archive.write(STUDY, "1.2.3.5", b"more"),
+        lambda: archive.quarantine(stored.path),
+    ):
+        with pytest.raises(OSError, match="is its disk mounted") as error:
+            write()
+        assert error.value.errno == errno.ENODEV
+        assert str(archive.root) not in error.value.strerror
+    mount()
+    assert archive.is_there()
+    assert archive.write(STUDY, SOP, b"data") == stored
+
+
+def test_a_folder_that_is_not_there_at_all_is_away_too_and_is_not_made(archive):
+    away = archive.root.rename(archive.root.with_name("away"))
+    with pytest.raises(OSError, match="is its disk mounted"):
+        archive.write(STUDY, SOP, b"data")
+    assert not archive.root.exists()
+    away.rename(archive.root)
+    archive.write(STUDY, SOP, b"data")
+
+
+def test_a_disk_that_is_unmounted_while_it_is_written_to_gets_all_of_it(archive, monkeypatch):
+    replace, mounts = os.replace, []
+
+    def replace_and_unmount(*names, **at):
+        mounts.append(unmount(archive))
+        replace(*names, **at)
+
+    with monkeypatch.context() as late:
+        late.setattr(os, "replace", replace_and_unmount)
+        stored = archive.write(STUDY, SOP, b"data")
+    mounts[0]()
+    assert archive.read(stored.path) == b"data"
+
+
+def test_an_archive_that_is_not_to_be_made_is_left_alone(tmp_path):
+    archive = Archive(tmp_path / "archive", make=False)
+    with pytest.raises(OSError, match="is its disk mounted"):
+        archive.write(STUDY, SOP, b"data")
+    assert not archive.root.exists()
+    archive.make()
+    assert archive.is_there()
+    archive.write(STUDY, SOP, b"data")
+
+
+def test_a_mark_that_is_there_is_not_written_again(archive):
+    before = (archive.root / MARK).stat()
+    Archive(archive.root).make()
+    assert (archive.root / MARK).stat() == before
 
 
 def test_free_space_is_told_in_bytes(archive):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dicom_node.archive import Archive
+from dicom_node.archive import MARK, Archive
 from dicom_node.reception import Outcome, association_id, handle_store, has_sent
 from tests.datasets import image, part10
 
@@ -49,7 +49,7 @@ def archive(tmp_path):
 
 
 def files(archive):
-    return sorted(p for p in archive.root.rglob("*") if p.is_file())
+    return sorted(p for p in archive.root.rglob("*") if p.is_file() and p.name != MARK)
 
 
 def test_success_comes_after_the_bytes_are_on_disk_and_recorded(archive):

@@ -1,0 +1,124 @@
+"""Folders and files that survive a power cut, named from open folders.
+
+A name is durable once its folder is fsynced, and bytes once their file is. Everything is done from
+a folder that is open: whatever is mounted or moved meanwhile, it stays in that folder.
+
+References
+----------
+fsync(2); POSIX.1-2017, ``openat``
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def opened(path: str | Path, within: int | None = None) -> Iterator[int]:
+    """Open a folder, by a path from the open folder `within`; give its descriptor."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and all above it, durably.
+
+    Also what is there is fsynced: whoever made it may have died before that. A folder that we may
+    not even list is not one that we made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for parent in folder.parents:
+        with suppress(PermissionError), opened(parent) as above:
+            os.fsync(above)
+
+
+def make_within(parent: int, name: str) -> None:
+    """Make a folder, if it is not there; it becomes durable when `parent` is fsynced."""
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+
+
+def is_within(folder: int, name: str) -> bool:
+    """Tell whether a name is in an open folder."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write_whole(folder: int, name: str, data: bytes | memoryview) -> None:
+    """Write a temporary file, fsync it, and give it its name in one step; fsync the folder."""
+    partial = f".{uuid.uuid4().hex}{PARTIAL}"
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        raise
+    os.fsync(folder)
+
+
+def settle_if_same(folder: int, name: str, data: bytes | memoryview) -> bool:
+    """Tell whether a file is there with exactly these bytes; if so, make it durable.
+
+    Its writer may have died before it was, or it came back from a copy that nobody fsynced.
+    """
+    try:
+        descriptor = os.open(name, os.O_RDONLY, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        if os.fstat(descriptor).st_size != len(data) or file.read() != data:
+            return False
+        os.fsync(descriptor)
+    os.fsync(folder)
+    return True
+
+
+class SettledFolders:
+    """Remembers which folders this process made durable, so that their parent is fsynced once.
+
+    That a folder is there says nothing: its maker, a thread or a process, may not have come as far
+    as the fsync, or have died before it. A folder that was removed and made anew is another one.
+
+    Parameters
+    ----------
+    most : int
+        How many are remembered; one that is forgotten costs an fsync.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def settle(self, parent: int, name: str, folder: int) -> None:
+        """Make the name of an open folder durable in its parent."""
+        found = os.fstat(folder)
+        identity = (found.st_dev, found.st_ino)
+        with self._lock:
+            if self._known.get(name) == identity:
+                self._known.move_to_end(name)
+                return
+        os.fsync(parent)
+        with self._lock:
+            self._known[name] = identity
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
