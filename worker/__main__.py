@@ -133,7 +133,7 @@ def up() -> None:
 @app.command(rich_help_panel="Run")
 def node() -> None:
     """Receive studies, and answer for them: Storage, Commitment and Query/Retrieve SCP."""
-    from worker import composition, tasks
+    from worker import archiving, composition, tasks
     from worker import node as reception
     from worker import up as supervisor
     from worker.clock import clock_of
@@ -142,12 +142,15 @@ def node() -> None:
 
     stopped = _stop_event()
     settings = _start_role(stopped)
+    engine, archive = composition.engine(), composition.archive()
+    reading = build_reading_sessions(engine)
+    archiving.wait_for_archive(archive, reading, stopped)
+    if stopped.is_set():
+        return
     doorbell = Doorbell(tasks.announce)
-    engine = composition.engine()
     running = reception.start(
-        settings, composition.archive(), build_sessions(engine), doorbell.ring,
-        build_reading_sessions(engine), clock_of(engine),
-    )  # fmt: skip
+        settings, archive, build_sessions(engine), doorbell.ring, reading, clock_of(engine)
+    )
     supervisor.mark_ready("node")
     stopped.wait()
     running.shutdown(grace_s=10)

@@ -49,8 +49,9 @@ def engine() -> Engine:
 
 @cache
 def archive() -> Archive:
-    """Open the archive."""
-    return Archive(settings().archive_root, settings().archive_reserve_mb * 1_000_000)
+    """Name the archive; `worker.archiving` makes it where it may be made."""
+    reserve = settings().archive_reserve_mb * 1_000_000
+    return Archive(settings().archive_root, reserve, make=False)
 
 
 @cache
@@ -58,8 +59,9 @@ def desk() -> Desk:
     """Gather what the steps work with, over a database whose schema is the one they know."""
     require_schema(engine())
     ours = settings()
-    # Reports may use the reserve: it is kept for them when the node takes no more images.
-    reserveless = Archive(ours.archive_root)
+    # Reports may use the reserve: it is kept for them when the node takes no more images. The node
+    # makes the archive: a worker that does not find it waits.
+    reserveless = Archive(ours.archive_root, make=False)
     decoder = Decoder(ours.decode_limit_s)
     return Desk(build_sessions(engine()), reserveless, ours, clock_of(engine()), decoder)
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from pydicom.uid import UID, KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
+from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PacsWorkerError
@@ -113,22 +113,41 @@ def _broker(settings: Settings) -> Check:
 
 
 def _archive(settings: Settings) -> Check:
-    from dicom_node.archive import Archive
+    from worker import archiving
 
-    archive = Archive(settings.archive_root)
-    probe = Path(settings.archive_root) / f".doctor-{os.getpid()}"
+    root = settings.archive_root
+    archive = Archive(root, make=False)
+    if not archive.is_there() and not _may_be_ours(settings, archive):
+        return Check("archive", f"{root} is not the archive", archiving.NOT_OURS)
+    probe = root / f".doctor-{os.getpid()}"
     try:
+        root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
     except OSError as error:
-        return Check("archive", f"{settings.archive_root}: {error.strerror}", _advice("archive"))
+        return Check("archive", f"{root}: {error.strerror}", _advice("archive"))
     probe.unlink()
     free = archive.free_bytes()
-    found = f"{settings.archive_root}, {free / 1e9:.1f} GB free"
+    found = f"{root}, {free / 1e9:.1f} GB free"
     reserve = settings.archive_reserve_mb * 1_000_000
     if free < reserve:
         return Check("archive", found, "make room: instances are refused with 0xA700")
     low = free < reserve + LOW_SPACE_BYTES
     return Check("archive", found, "make room soon" if low else "")
+
+
+def _may_be_ours(settings: Settings, archive: Archive) -> bool:
+    """Hold a folder without a mark against the database; one that is away speaks for itself."""
+    from sqlalchemy.exc import DBAPIError
+
+    from worker import archiving, database
+
+    engine = database.build_engine(settings.database_url)
+    try:
+        return archiving.may_be_ours(archive, database.build_reading_sessions(engine))
+    except DBAPIError:
+        return True
+    finally:
+        engine.dispose()
 
 
 def _model(settings: Settings) -> Check:

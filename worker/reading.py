@@ -24,7 +24,7 @@ class ArchiveAway(Exception):
 
 
 class FileGone(Exception):
-    """A stored file is not in its folder any more: a matter for a person."""
+    """The archive is there, but a stored file is not: a matter for a person."""
 
     def __init__(self, path: str) -> None:
         """Name the file; it is called as its study and its instance."""
@@ -40,7 +40,7 @@ def read_header(archive: Archive, path: str) -> Dataset:
     ArchiveAway
         When it cannot be had now.
     FileGone
-        When it is gone from its folder.
+        When it is gone from the archive.
     """
     from pydicom import dcmread
 
@@ -58,8 +58,14 @@ def _open(archive: Archive, path: str) -> BinaryIO:
     try:
         return archive.open(path)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and archive.absolute(path).parent.is_dir():
-            raise FileGone(path) from error
+        if not isinstance(error, FileNotFoundError) or not archive.is_there():
+            raise ArchiveAway.because(error) from error
+    # It is there: was it when we looked, too?
+    try:
+        return archive.open(path)
+    except FileNotFoundError as error:
+        raise FileGone(path) from error
+    except OSError as error:
         raise ArchiveAway.because(error) from error
 
 

@@ -9,7 +9,14 @@ The rules that keep one study one story:
   under way are ordered: either the report saw the image or it is made again.
 """
 
-from worker.ledger.catalogue import Holding, Narrowing, holding, holdings_of, studies_by
+from worker.ledger.catalogue import (
+    Holding,
+    Narrowing,
+    holding,
+    holdings_of,
+    newest_paths,
+    studies_by,
+)
 from worker.ledger.commitments import save_commitment, save_request
 from worker.ledger.deliveries import (
     delivery_of,
@@ -82,6 +89,7 @@ __all__ = [
     "holdings_of",
     "is_held",
     "model_row",
+    "newest_paths",
     "outages",
     "owe",
     "put_back",

@@ -118,6 +118,11 @@ def holding(session: Session, sop_instance_uid: str) -> Holding | None:
     return next(iter(_select(session, sop_instance_uid=sop_instance_uid)), None)
 
 
+def newest_paths(session: Session, limit: int) -> Sequence[str]:
+    """Give the paths of the instances that were received last, the newest first."""
+    return session.scalars(select(Instance.path).order_by(Instance.id.desc()).limit(limit)).all()
+
+
 def _select(
     session: Session, *, study_ids: Collection[int] = (), sop_instance_uid: str = ""
 ) -> list[Holding]:

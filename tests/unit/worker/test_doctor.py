@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node import decoders
+from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
 from dicom_node.decoders import DecoderState
@@ -169,6 +170,20 @@ def test_looking_at_the_archive_leaves_nothing_in_it(tmp_path: Path) -> None:
     told = settings(tmp_path)
     examine(told)
     assert list(told.archive_root.iterdir()) == []
+
+
+def test_the_mount_point_of_an_archive_that_is_away_is_told(
+    tmp_path: Path, sqlite_engine: Engine, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    Desk(sqlite_sessions).receive()
+    told = settings(tmp_path, CXR_DATABASE_URL=str(sqlite_engine.url))
+    told.archive_root.mkdir(parents=True)
+    check = examine(told)["archive"]
+    assert check.found == f"{told.archive_root} is not the archive"
+    assert "perhaps its disk is not mounted" in check.advice
+    assert list(told.archive_root.iterdir()) == []
+    Archive(told.archive_root)
+    assert f"{told.archive_root}, " in examine(told)["archive"].found
 
 
 def test_a_missing_model_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,44 @@ def test_images_that_cannot_be_read_for_long_are_assessed_afterwards(ward: Ward)
     ward.work(60)
     assert ward.states() == ["DELIVERED"]
     assert [found["assessed"] for found in ward.records()[0]["instances"]] == [True, True]
+
+
+def test_nothing_is_read_from_or_written_to_the_mount_point_of_an_archive_that_is_away(
+    ward: Ward,
+) -> None:
+    root = ward.archive.root
+    ward.receive_study(2)
+    ward.classify()
+    ward.receive_study(1)
+    disk = root.rename(root.with_name("disk"))
+    root.mkdir()
+    ward.work(LONG_S)
+    assert "DELIVERED" not in ward.states()
+    assert "FAILED" not in ward.states()
+    root.rmdir()  # fails if anything was written there
+    disk.rename(root)
+    ward.work(60)
+    assert ward.states() == ["DELIVERED", "DELIVERED"]
+
+
+def test_a_study_whose_folder_is_hidden_below_the_mount_point_is_waited_for(ward: Ward) -> None:
+    study, root = ward.receive_study(), ward.archive.root
+    disk = root.rename(root.with_name("disk"))
+    (root / study).mkdir(parents=True)
+    ward.work(LONG_S)
+    assert ward.states() == ["RECEIVING"]
+    (root / study).rmdir()
+    root.rmdir()
+    disk.rename(root)
+    ward.work(60)
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_study_whose_folder_is_gone_from_the_archive_is_a_dead_letter(ward: Ward) -> None:
+    study = ward.receive_study()
+    shutil.rmtree(ward.archive.root / study)
+    ward.work(LONG_S)
+    assert ward.states() == ["FAILED"]
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])

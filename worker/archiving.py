@@ -1,0 +1,76 @@
+"""The archive as the database knows it: whether what is in its place is the archive at all."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.archive import MARK, Archive
+from worker import ledger
+from worker.database import SessionFactory
+
+log = logging.getLogger(__name__)
+
+# Of the newest instances a few may have been removed by a person.
+_LOOKED_AT = 20
+NOT_OURS = (
+    "CXR_ARCHIVE holds nothing of what the database knows; perhaps its disk is not mounted. "
+    f"If the files are lost for good, make an empty file {MARK} there"
+)
+
+
+def wait_for_archive(archive: Archive, sessions: SessionFactory, stopped: threading.Event) -> None:
+    """Wait until the archive is there; make it, with its mark, when nothing speaks against it.
+
+    What is written to the mount point of a disk that is not mounted would be hidden, and so lost,
+    when it is.
+
+    Parameters
+    ----------
+    archive : Archive
+        Not made yet.
+    sessions : callable
+        Gives sessions that read.
+    stopped : threading.Event
+        Ends the waiting.
+    """
+    told = False
+    while not stopped.is_set():
+        why = _why_not(archive, sessions)
+        if not why:
+            return
+        if not told:
+            log.warning("waiting for the archive: %s", why)
+        told = True
+        stopped.wait(1)
+
+
+def _why_not(archive: Archive, sessions: SessionFactory) -> str:
+    try:
+        if not archive.is_there():
+            if not may_be_ours(archive, sessions):
+                return NOT_OURS
+            archive.make()
+    except OSError as error:
+        return f"CXR_ARCHIVE cannot be used: {error.strerror}"
+    except DBAPIError as error:
+        return f"the database is away: {type(error.orig).__name__}"
+    return ""
+
+
+def may_be_ours(archive: Archive, sessions: SessionFactory) -> bool:
+    """Tell whether a folder without a mark may be taken for the archive.
+
+    It may when the database knows of no instance, or when one of the newest is there: then it is
+    the archive of an earlier version.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be looked into.
+    """
+    with sessions() as session:
+        newest = ledger.newest_paths(session, _LOOKED_AT)
+    return not newest or any(archive.absolute(path).is_file() for path in newest)
