@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 IMAGES ?=
 DATA ?=
 
-.PHONY: demo test train-smoke model check format conformance lock clean
+.PHONY: demo test train-smoke soak model check format conformance lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [IMAGES=folder]   run the main job on real radiographs; reports and pictures in demo-out/"
 	@echo "make test                   formatter, linter, types, import rules, and the whole test suite"
 	@echo "make train-smoke            train on generated images for a minute; does the loss fall, is it served?"
+	@echo "make soak [ASSOCIATIONS=20000]      good and hostile associations with a real node; what does it keep?"
 	@echo "make model DATA=folder      make the shipped model again, in about two hours on two cores"
 	@echo "make check                  the checks alone"
 	@echo "make format                 format the code"
@@ -40,6 +41,9 @@ test: check
 
 train-smoke: $(STAMP)
 	$(BIN)/python -m tests.train_smoke
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.soak --associations $(or $(ASSOCIATIONS),20000) --seed $(or $(SEED),1)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

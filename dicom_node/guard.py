@@ -32,8 +32,10 @@ _LAST_FRAGMENT = 0x02
 _A_ASSOCIATE_RQ, _P_DATA = 0x01, 0x04
 _TYPES = range(0x01, 0x08)
 _TLS_HANDSHAKE = 0x16  # RFC 8446 5.1: the first byte of what a TLS client sends
-# PS3.8 9.2.1: no association yet; and waiting for the peer to close what is over.
-_OPENING, _OVER = ("Sta1", "Sta2"), "Sta13"
+# PS3.8 9.2.1: no association yet; data transfer; and waiting for the peer to close what is over.
+_OPENING, _OPEN, _OVER = ("Sta1", "Sta2"), "Sta6", "Sta13"
+# Requests of an association that are in memory and not yet begun.
+_MOST_WAITING: Final = 2
 
 # PS3.8 Table 9-26: source service-provider; reason not specified, unrecognized PDU, or invalid
 # PDU parameter value.
@@ -112,6 +114,9 @@ class Guard:
         self._transport.recv = self._receive
         self._decode = self._dul._decode_pdu
         self._dul._decode_pdu = self._decode_or_tell
+        self._look = self._dul._is_transport_event
+        self._dul._is_transport_event = self._look_unless_busy
+        self._waiting = assoc.dimse.msg_queue
         self._run = self._dul.run
         self._dul.run = self._run_or_tell
 
@@ -151,6 +156,16 @@ class Guard:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
+
+    def _look_unless_busy(self) -> bool:
+        """Read no more while requests wait to be served.
+
+        Who does not wait for our answers (PS3.7 D.3.3.3 was not negotiated) fills the connection,
+        and not the memory.
+        """
+        if self._state == _OPEN and self._waiting.qsize() > _MOST_WAITING:
+            return False
+        return bool(self._look())
 
     def _receive(self, size: int) -> bytearray:
         """Read `size` bytes: the six of a PDU's header, then the rest of it, and so on.

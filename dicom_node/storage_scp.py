@@ -38,6 +38,7 @@ from dicom_node.reception import (
 )
 from dicom_node.retrieve_scp import RetrieveSCP
 from dicom_node.services import NodeConfig, Services
+from dicom_node.serving import Serving, end, who
 
 __all__ = [
     "NodeConfig",
@@ -56,6 +57,10 @@ log = logging.getLogger(__name__)
 
 # PS3.8 9.1.4: how long a connection may stand open without an association request.
 _ARTIM_S = 15.0
+
+_ABORT_S = 5.0
+# As many associations as a node takes that is about to end: the rest is rejected as transient.
+_STOPPING = 0
 
 # PS3.8 Table 9-21: source and diagnostic of a rejection -> what to look at.
 _REJECTIONS = {
@@ -91,18 +96,29 @@ class RunningNode:
     def _associations(self) -> list[Any]:
         return [each for each in self._entity.active_associations if each.is_acceptor]
 
-    def shutdown(self, grace_s: float = 10.0) -> None:
-        """Stop accepting, let running associations end for `grace_s`, and abort the rest."""
+    def shutdown(self, grace_s: float = 10.0, finish_s: float = 15.0) -> None:
+        """Accept no more; let associations end by themselves, then end each between two requests.
+
+        Parameters
+        ----------
+        grace_s : float
+            How long they may go on.
+        finish_s : float
+            How long a request that is being served after that may take. Then it is cut off.
+        """
+        self._entity._maximum_associations = _STOPPING
         while self._listeners:
             self._listeners.pop().shutdown()
         deadline = time.monotonic() + grace_s
         while self.open_associations and time.monotonic() < deadline:
             time.sleep(0.02)
-        left = self._associations()
-        for assoc in left:
-            threading.Thread(target=assoc.abort, daemon=True).start()
-        for assoc in left:
-            assoc.join(timeout=5.0)
+        for finish, limit_s in ((end, finish_s), (lambda assoc: assoc.abort(), _ABORT_S)):
+            left = self._associations()
+            for assoc in left:
+                threading.Thread(target=finish, args=(assoc,), daemon=True).start()
+            deadline = time.monotonic() + limit_s
+            for assoc in left:
+                assoc.join(max(0.0, deadline - time.monotonic()))
         self._on_shutdown()
 
 
@@ -146,6 +162,7 @@ def start_node(config: NodeConfig, archive: Archive, services: Services) -> Runn
         _prepare(event.assoc, config, tls, on_closed)
         for attach in follow:
             attach(event.assoc)
+        Serving(event.assoc)
 
     handlers = _handlers(config, archive, services, commitment)
     return RunningNode(open_listeners(entity, config, handlers, prepare), commitment.stop)
@@ -204,7 +221,6 @@ def _prepare(
     connection.settimeout(config.network_timeout_s)
     opening_s = min(_ARTIM_S, config.network_timeout_s)
     guard = Guard(assoc, Limits(config.maximum_pdu, opening_s, config.network_timeout_s))
-    _refuse_halves(assoc)
     run = assoc.run
 
     def run_and_tell() -> None:
@@ -224,20 +240,6 @@ def _prepare(
     assoc.run = run_and_tell
 
 
-def _refuse_halves(assoc: Any) -> None:
-    """Abort on a request that lacks what it must have; the library would not answer it at all."""
-    serve = assoc._serve_request
-
-    def serve_or_abort(message: Any, context_id: int) -> None:
-        if message.MessageIDBeingRespondedTo is None and not message.is_valid_request:
-            log.warning("a %s lacks what it must have: %s", message.msg_type, _who(assoc))
-            assoc.abort()
-        else:
-            serve(message, context_id)
-
-    assoc._serve_request = serve_or_abort
-
-
 def _on_connection_closed(event: Any) -> None:
     """Let go of a connection that closed before it asked for an association.
 
@@ -255,7 +257,7 @@ def _tell_loss(assoc: Any, guard: Guard) -> None:
     if not guard.has_told:
         silent = guard.silent_s >= (assoc.network_timeout or float("inf"))
         how = "was silent for too long" if silent else "was aborted"
-        log.warning("association %s: %s", how, _who(assoc))
+        log.warning("association %s: %s", how, who(assoc))
 
 
 def _tell_closed(assoc: Any, on_closed: Callable[[Any], None]) -> None:
@@ -266,19 +268,12 @@ def _tell_closed(assoc: Any, on_closed: Callable[[Any], None]) -> None:
 
 
 def _on_accepted(event: Any) -> None:
-    log.info("association accepted: %s", _who(event.assoc))
+    log.info("association accepted: %s", who(event.assoc))
 
 
 def _on_rejected(event: Any) -> None:
     answer = event.assoc.acceptor.primitive
     why = _REJECTIONS.get((answer.result_source, answer.diagnostic), answer.reason_str)
-    log.warning("association rejected: %s: %s", _who(event.assoc), why)
-
-
-def _who(assoc: Any) -> str:
-    """Say who asked for an association, and for whom."""
-    asked = assoc.requestor.primitive
-    return (
-        f"calling {asked.calling_ae_title!r}, called {asked.called_ae_title!r}, "
-        f"from {assoc.requestor.address}"
-    )
+    if event.assoc.ae.maximum_associations == _STOPPING:
+        why = "the node is about to end"
+    log.warning("association rejected: %s: %s", who(event.assoc), why)

@@ -1,0 +1,84 @@
+"""One association's requests: each served whole, and the association ended between two of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# Where an association keeps it: an attribute of the object that stands for it.
+_SERVING = "cxr_serving"
+
+
+class Serving:
+    """Serves the requests of an association, until it is told to end.
+
+    The library ends an association at once, whatever is under way: an instance would be committed
+    and its sender never told.
+
+    Parameters
+    ----------
+    assoc : pynetdicom.association.Association
+        An acceptor whose threads have not started yet.
+    """
+
+    def __init__(self, assoc: Any) -> None:
+        self._assoc = assoc
+        self._serve = assoc._serve_request
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._is_ending = False
+        assoc._serve_request = self._serve_whole
+        vars(assoc)[_SERVING] = self
+
+    def end(self) -> None:
+        """Abort the association, after the answer to the request that is being served."""
+        with self._lock:
+            self._is_ending = True
+            is_idle = not self._under_way
+        if is_idle:
+            self._assoc.abort(block=False)
+
+    def _serve_whole(self, message: Any, context_id: int) -> None:
+        with self._lock:
+            if self._is_ending:  # and is being aborted: this request was not begun
+                return
+            self._under_way += 1
+        try:
+            self._serve_or_abort(message, context_id)
+        finally:
+            self._finish()
+
+    def _serve_or_abort(self, message: Any, context_id: int) -> None:
+        """Abort on a request that lacks what it must have; the library would not answer it."""
+        if message.MessageIDBeingRespondedTo is None and not message.is_valid_request:
+            log.warning("a %s lacks what it must have: %s", message.msg_type, who(self._assoc))
+            self._assoc.abort(block=False)
+        else:
+            self._serve(message, context_id)
+
+    def _finish(self) -> None:
+        # The peer was silent because it waited for us.
+        self._assoc.dul._idle_timer.restart()
+        with self._lock:
+            self._under_way -= 1
+            is_over = self._is_ending and not self._under_way
+        if is_over:
+            self._assoc.abort(block=False)
+
+
+def end(assoc: Any) -> None:
+    """Abort an association between two requests."""
+    serving: Serving = vars(assoc)[_SERVING]
+    serving.end()
+
+
+def who(assoc: Any) -> str:
+    """Say who asked for an association, and for whom."""
+    asked = assoc.requestor.primitive
+    return (
+        f"calling {asked.calling_ae_title!r}, called {asked.called_ae_title!r}, "
+        f"from {assoc.requestor.address}"
+    )
