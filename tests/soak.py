@@ -245,6 +245,9 @@ def main() -> int:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cxr-soak-") as name:
         tally, found, costs = soak(options.associations, options.seed, Path(name))
+        told = faults(tally, found, costs)
+        if told:
+            print((Path(name) / "node.log").read_text(errors="replace")[-2000:], file=sys.stderr)
     print(f"`python -m tests.soak --associations {options.associations} --seed {options.seed}`\n")
     print(table(("association", "times"), [(w, n) for w, n in sorted(tally.done.items())]))
     acknowledged = set(tally.acknowledged)
@@ -252,7 +255,6 @@ def main() -> int:
     print(f"\nInstances acknowledged: {len(acknowledged)}; found recorded and whole: {kept}.\n")
     rows = [(c.after, c.threads, c.descriptors, f"{c.resident_mb:.0f}") for c in costs]
     print(table(("associations so far", "threads", "descriptors", "resident MB"), rows))
-    told = faults(tally, found, costs)
     took = f"{time.monotonic() - begun:.0f} s on {os.cpu_count()} cores"
     print(f"\n{took}: {'; '.join(told) or 'all is well'}")
     return 1 if told else 0
