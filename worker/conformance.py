@@ -34,8 +34,8 @@ _STORED: Final[Mapping[int, str]] = MappingProxyType(
         Status.SUCCESS: "stored durably; or stored before, with the same content; or made by a "
         "cxr-worker, and not kept",
         Status.SOP_CLASS_NOT_SUPPORTED: "a report or key object that no cxr-worker made",
-        Status.OUT_OF_RESOURCES: "archive full or not writable, or database away; send it again "
-        "later",
+        Status.OUT_OF_RESOURCES: "archive full, not mounted or not writable, or database away; "
+        "send it again later",
         Status.DOES_NOT_MATCH_SOP_CLASS: "SOP Class UID or SOP Instance UID differ between request "
         "and data set",
         Status.CANNOT_UNDERSTAND: "the data set cannot be parsed, or a UID that it must have is "

@@ -38,7 +38,7 @@ def descriptors():
 
 @pytest.fixture
 def held(start):
-    return Held(start(network_timeout_s=2.0))
+    return Held(start(network_timeout_s=30.0))
 
 
 @pytest.mark.parametrize("act", hostile.ACTS, ids=lambda act: act.__name__)
@@ -61,7 +61,8 @@ def test_thousands_of_health_checks_leave_nothing_behind(held):
     held.settle()
 
 
-def test_half_open_connections_are_let_go_and_hold_up_nobody(held):
+def test_half_open_connections_are_let_go_and_hold_up_nobody(start):
+    held = Held(start(network_timeout_s=4.0))
     port = held.node.running.port
     with ExitStack() as stack:
         for number in range(60):
@@ -128,7 +129,7 @@ def test_an_empty_pdu_of_data_harms_nobody(held):
 
 
 def test_a_few_hundred_good_and_hostile_associations_leave_nothing_behind(start):
-    held = Held(start(network_timeout_s=2.0))
+    held = Held(start(network_timeout_s=10.0))
     tally = soak.Tally()
     soak.run_part(held.node.running.port, 300, 5, tally)
     held.settle()
