@@ -15,6 +15,9 @@ from tests.datasets import image
 from tests.nodes import wait_until
 from tests.wire import AC, P_DATA, RJ, Wire, pdu, request, store, wired
 
+# pydicom warns of what a mutated character set is called.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 
 class Held:
     """The threads and descriptors of this process: as many in the end as in the beginning."""
