@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from dicom_node import durable
 from dicom_node.archive import MARK, Archive, is_valid_uid
 from dicom_node.errors import InvalidInstance
 
@@ -219,3 +220,14 @@ def test_a_mark_that_is_there_is_not_written_again(archive):
 
 def test_free_space_is_told_in_bytes(archive):
     assert archive.free_bytes() > 0
+
+
+def test_a_folder_that_was_forgotten_is_only_synced_once_more(tmp_path, monkeypatch):
+    settled, synced, fsync = durable.SettledFolders(most=2), [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda folder: (synced.append(folder), fsync(folder)))
+    with durable.opened(tmp_path) as root:
+        for name in ("1", "2", "1", "3", "1", "2"):
+            durable.make_within(root, name)
+            with durable.opened(name, root) as folder:
+                settled.settle(root, name, folder)
+    assert len(synced) == 4  # 1, 2, 3, and 2 again
