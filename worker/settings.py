@@ -109,7 +109,11 @@ class Settings(BaseSettings):
         False, description="Refuse an association that calls another AE title than CXR_AE_TITLE."
     )
     max_associations: int = Field(
-        100, ge=1, description="Associations served at once; more are refused (temporary)."
+        100,
+        ge=1,
+        # Each may cost a few descriptors, and the library waits with select(2), which takes 1024.
+        le=400,
+        description="Associations served at once; more are refused (temporary).",
     )
     network_timeout_s: float = Field(
         60, gt=0, description="An association that is silent for this long is dropped."

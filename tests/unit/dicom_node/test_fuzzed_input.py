@@ -153,7 +153,7 @@ def reply_to(archive: Archive, data: bytes) -> Reply:
 
 @pytest.mark.parametrize("hang_up", [True, False])
 @pytest.mark.parametrize(("name", "data"), corpus(), ids=[name for name, _ in corpus()])
-def test_what_did_harm_once_does_none_any_more(
+def test_a_stream_that_breaks_the_protocol_harms_nobody(
     node: Node, died: list[str], name: str, data: bytes, hang_up: bool
 ) -> None:
     say(node, data, hang_up=hang_up)
