@@ -188,12 +188,13 @@ def worker(
     pool = "prefork" if "gpu" in names else "threads"
     if concurrency is None:
         concurrency = 1 if "gpu" in names else tasks.io_threads(settings)
-    tasks.app.worker_main([
+    code = tasks.app.start([
         "--quiet", "worker", "--queues", ",".join(names), "--pool", pool,
         "--concurrency", str(concurrency), "--hostname", f"{'-'.join(names)}-{os.getpid()}@%h",
         "--loglevel", settings.log_level, "--without-gossip", "--without-mingle",
         "--without-heartbeat",
     ])  # fmt: skip
+    raise typer.Exit(code or 0)
 
 
 @app.command(rich_help_panel="Run")

@@ -185,8 +185,8 @@ def _next_try(
     if isinstance(error, ArchiveAway):
         return desk.back_off(1, AWAY_S, AWAY_S)
     if isinstance(error, FileGone):  # seen so for a moment, or for good
-        last = claim.attempts >= settings.max_attempts
-        return None if last else desk.back_off(claim.attempts, AWAY_S, ASK_AGAIN_S)
+        last = claim.tries >= settings.max_attempts
+        return None if last else desk.back_off(claim.tries, AWAY_S, ASK_AGAIN_S)
     if isinstance(error, ReportRefused | AssociationRejected):
         ledger.end_outage(session, name)
         return None
@@ -194,7 +194,7 @@ def _next_try(
     next_try_at = desk.back_off(ledger.failures_of(session, name) + 1, *times)
     ledger.save_outage(session, name, desk.clock(), next_try_at, str(error))
     answered = isinstance(error, PeerError) and error.status is not None
-    return max(next_try_at, desk.back_off(claim.attempts, *times)) if answered else next_try_at
+    return max(next_try_at, desk.back_off(claim.tries, *times)) if answered else next_try_at
 
 
 # --- commit ----------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def _ask(desk: Desk, claims: Sequence[Claim], destination: Destination, ask: Req
     if not destination.commitment:  # switched off meanwhile
         with desk.sessions() as session, session.begin():
             ledger.drop(session, claims)
-    elif claims[0].attempts > most:  # claimed alone, as it is not the first try
+    elif claims[0].tries > most:  # claimed alone, as it is not the first try
         words = f"{destination.peer} did not answer {most} requests to commit itself"
         _give_up(desk, claims, words)
     else:
@@ -281,7 +281,7 @@ def _ask_again(
 ) -> None:
     most_s = ANSWER_MAX_S if counts else ASK_AGAIN_S
     for claim in claims:
-        due_at = desk.back_off(claim.attempts, first_s, most_s)
+        due_at = desk.back_off(claim.tries, first_s, most_s)
         with desk.sessions() as session, session.begin():
             ledger.put_back(session, claim, due_at, why, counts=counts)
 

@@ -10,9 +10,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
@@ -92,21 +93,37 @@ def held(desk: Desk, claims: Sequence[Claim], limit_s: float = math.inf) -> Iter
     try:
         yield
     except Exception as error:
-        _release(desk, claims, type(error).__name__)
+        if not _handed_back(desk, claims, error):
+            hand_back = partial(_hand_back_later, desk, claims, error)
+            threading.Thread(target=hand_back, name="hand back", daemon=True).start()
         raise
     finally:
         done.set()
         thread.join()
 
 
-def _release(desk: Desk, claims: Sequence[Claim], error: str) -> None:
-    """Put back what a step left claimed as it failed: its worker is alive, and so nobody's death.
+def _handed_back(desk: Desk, claims: Sequence[Claim], error: Exception) -> bool:
+    """Release what a step left claimed as it failed; False while the database is away.
 
-    Whatever the step has done, or lost, is not touched. Where the database is away, the lease ends.
+    Its worker is alive: that the lease ran out meanwhile is nobody's death. What the step has done,
+    or lost for another reason, is not touched.
     """
-    with suppress(DBAPIError), desk.sessions() as session, session.begin():
-        for claim in claims:
-            ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), error)
+    database_failed = isinstance(error, DBAPIError)
+    try:
+        with desk.sessions() as session, session.begin():
+            for claim in claims:
+                due_at = desk.clock() if database_failed else desk.back_off(claim.tries, 1, 60)
+                ledger.hand_back(
+                    session, claim, due_at, type(error).__name__, counts=not database_failed
+                )
+    except DBAPIError:
+        return False
+    return True
+
+
+def _hand_back_later(desk: Desk, claims: Sequence[Claim], error: Exception) -> None:
+    while not _handed_back(desk, claims, error):
+        time.sleep(min(1.0, desk.settings.lease_s / 4))
 
 
 @dataclass(frozen=True, slots=True)

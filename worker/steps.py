@@ -8,6 +8,8 @@ from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sqlalchemy.exc import DBAPIError
+
 from dicom_node.errors import InstanceError, InvalidInstance
 from worker import ledger
 from worker.companions import write_companions
@@ -204,7 +206,7 @@ def _save_findings(
     for claim in claims:
         answer = answers[claim.subject_id]
         failed = isinstance(answer, str) and not isinstance(answer, _Away | _Gone)
-        if failed and claim.attempts >= desk.settings.max_attempts:
+        if failed and claim.tries >= desk.settings.max_attempts:
             answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
         with desk.sessions() as session, session.begin():
             _save_answer(desk, session, claim, model_id, answer)
@@ -218,17 +220,18 @@ def _save_answer(
     if isinstance(answer, _Away):
         ledger.put_back(session, claim, desk.back_off(1, AWAY_S, AWAY_S), answer, counts=False)
         return
-    if isinstance(answer, _Gone) and claim.attempts >= desk.settings.max_attempts:
+    if isinstance(answer, _Gone) and claim.tries >= desk.settings.max_attempts:
         ledger.bury(session, claim, answer)
         return
     if isinstance(answer, str):
-        ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), answer)
+        ledger.put_back(session, claim, desk.back_off(claim.tries, 1, 60), answer)
         return
     try:
         ledger.save_finding(session, claim, model_id, answer, desk.clock())
         log.debug("instance %d: %s", claim.subject_id, answer.finding or answer.reason)
     except LeaseLost:
         log.warning("instance %d was taken over by another worker", claim.subject_id)
+        ledger.take_death_back(session, claim)
 
 
 def _model_id(session: Any, info: ModelInfo, now: datetime) -> int:
@@ -249,7 +252,7 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
         )
     for claim in claims:
         announce(Bell(JobKind.REPORT))
-        if claim.attempts > desk.settings.max_attempts:
+        if claim.deaths >= desk.settings.max_attempts:
             with desk.sessions() as session, session.begin():
                 ledger.bury(session, claim, "it ended its worker each time")
             continue
@@ -269,6 +272,8 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
                 "study %s cannot be reported: %s", _study_uid(desk, claim), error
             )
             _try_report_later(desk, claim, error)
+        except DBAPIError:
+            raise  # says nothing of the study, and nothing can be saved of it now
         except Exception as error:
             log.exception("study %s could not be reported", _study_uid(desk, claim))
             _try_report_later(desk, claim, error)
@@ -304,7 +309,7 @@ def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:
     told = isinstance(error, InstanceError | FileGone)
     words = str(error) if told else type(error).__name__
     with desk.sessions() as session, session.begin():
-        if claim.attempts >= desk.settings.max_attempts or isinstance(error, InstanceError):
+        if claim.tries >= desk.settings.max_attempts or isinstance(error, InstanceError):
             ledger.bury(session, claim, words)
         else:
-            ledger.put_back(session, claim, desk.back_off(claim.attempts, 1, 60), words)
+            ledger.put_back(session, claim, desk.back_off(claim.tries, 1, 60), words)

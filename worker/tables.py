@@ -274,7 +274,8 @@ class CommitmentRequest(Base):
 class Job(Base):
     """Owed work. `token` grows with each claim, so that a late write of a lost lease is refused.
 
-    `deaths` counts the leases that ran out: whoever held the work died, or hung.
+    `deaths` counts the leases that ran out: whoever held the work died, or hung. No id is used
+    twice, also by SQLite: a lost lease must not be taken for one on later work.
     """
 
     __tablename__ = "jobs"
@@ -283,6 +284,7 @@ class Job(Base):
         _one_of("state", JobState),
         Index(None, "kind", "due_at"),
         Index(None, "study_id", "kind"),
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)

@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-# The last four keep a message to a broker that is away from being tried for seconds.
+# The last four keep a message to a broker that is away from being tried for seconds. Messages that
+# wait for their time are not kept for another worker: the relay rings in their stead, and restoring
+# them while the broker is gone ends the worker (kombu 5.7).
 REDIS_OPTIONS = {
+    "ack_emulation": False,
     "socket_connect_timeout": 2,
     "socket_timeout": 10,
     "max_retries": 1,

@@ -4,6 +4,8 @@ Revision ID: 0004
 Revises: 0003
 """
 
+from typing import Any, Literal
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -19,8 +21,9 @@ DELIVERIES = "'PENDING', 'DELIVERED', 'COMMITTED', 'SUPERSEDED', 'FAILED'"
 
 
 def upgrade() -> None:
-    # The default is for workers of the older version that still run while this is done.
-    op.add_column("jobs", sa.Column("deaths", sa.Integer(), nullable=False, server_default="0"))
+    with numbering_jobs(once=True) as jobs:
+        # The default is for workers of the older version that still run while this is done.
+        jobs.add_column(sa.Column("deaths", sa.Integer(), nullable=False, server_default="0"))
     for table, states in (("studies", STUDIES), ("deliveries", DELIVERIES)):
         restate(table, f"{states}, 'DISCARDED'")
     op.create_table(
@@ -57,8 +60,17 @@ def downgrade() -> None:
     for table, states in (("studies", STUDIES), ("deliveries", DELIVERIES)):
         op.execute(f"UPDATE {table} SET state = 'FAILED' WHERE state = 'DISCARDED'")  # noqa: S608
         restate(table, states)
-    with op.batch_alter_table("jobs") as jobs:
+    with numbering_jobs(once=False) as jobs:
         jobs.drop_column("deaths")
+
+
+def numbering_jobs(*, once: bool) -> Any:
+    """Alter the jobs; SQLite, which copies them for that, is told whether an id is used once."""
+    recreate: Literal["always", "never"] = (
+        "always" if op.get_bind().dialect.name == "sqlite" else "never"
+    )
+    options = {"sqlite_autoincrement": once}
+    return op.batch_alter_table("jobs", recreate=recreate, table_kwargs=options)
 
 
 def restate(table: str, states: str) -> None:

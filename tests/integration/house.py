@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,14 @@ from tests.e2e.programs import (
     clean_environment,
     family,
     free_port,
+    listens,
     living_in,
     wait_until,
 )
 from tests.fakes import new_uid
 from worker import results as queries
 from worker.database import build_engine, build_reading_sessions
+from worker.embedded import find_server
 
 CXR_WORKER = (sys.executable, "-m", "worker")
 WORKED_S = 180
@@ -84,6 +87,27 @@ class Pacs:
         wait_until(
             lambda: all(self.reports(study) for study in studies), WORKED_S, "the studies' reports"
         )
+
+
+@dataclass
+class Redis:
+    """A Redis on a TCP port that keeps nothing: what it forgets must not matter."""
+
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "")
+        self.process = subprocess.Popen(
+            [str(find_server()), *options, "--appendonly", "no"],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(lambda: listens(self.port), START_S, "the start of Redis")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
 class House:

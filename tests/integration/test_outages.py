@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.programs import START_S, free_port, listens, wait_until
-from tests.integration.house import PLANTED, WORKED_S, House, Pacs, study_of
-from worker.embedded import find_server
+from tests.e2e.programs import START_S, wait_until
+from tests.integration.house import PLANTED, WORKED_S, House, Pacs, Redis, study_of
 
 pytestmark = pytest.mark.timeout(900)
 
 ROLES = ("node", "relay", "worker")
-
-
-@dataclass
-class Redis:
-    """A Redis on a TCP port that keeps nothing: what it forgets must not matter."""
-
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "")
-        self.process = subprocess.Popen(
-            [str(find_server()), *options, "--appendonly", "no"],
-            stdout=subprocess.DEVNULL,
-        )
-        wait_until(lambda: listens(self.port), START_S, "the start of Redis")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
 
 
 @dataclass

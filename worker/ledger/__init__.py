@@ -43,9 +43,11 @@ from worker.ledger.jobs import (
     drop,
     due_bells,
     extend,
+    hand_back,
     is_held,
     owe,
     put_back,
+    take_death_back,
 )
 from worker.ledger.outages import end_outage, failures_of, outages, save_outage
 from worker.ledger.reception import close_association, record
@@ -85,6 +87,7 @@ __all__ = [
     "extend",
     "failures_of",
     "forget_receptions",
+    "hand_back",
     "holding",
     "holdings_of",
     "is_held",
@@ -105,5 +108,6 @@ __all__ = [
     "save_request",
     "story",
     "studies_by",
+    "take_death_back",
     "withdraw_superseded",
 ]

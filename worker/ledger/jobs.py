@@ -35,6 +35,11 @@ class Claim:
     attempts: int
     deaths: int = 0
 
+    @property
+    def tries(self) -> int:
+        """How often it was tried, this time included, without the tries that a death ended."""
+        return self.attempts - self.deaths
+
 
 def insert(session: Session, table: type[Base]) -> Any:
     """Give the dialect's INSERT, which knows ON CONFLICT."""
@@ -212,6 +217,24 @@ def put_back(
     return _rewrite(
         session, claim_, state=JobState.DUE, due_at=due_at, last_error=error, attempts=attempts
     )
+
+
+def hand_back(
+    session: Session, claim_: Claim, due_at: datetime, error: str, *, counts: bool
+) -> None:
+    """Release work that its worker could not finish; where it lost the lease, that was no death."""
+    if not put_back(session, claim_, due_at, error, counts=counts):
+        take_death_back(session, claim_)
+
+
+def take_death_back(session: Session, claim_: Claim) -> None:
+    """Count a death less: whoever lost this lease is alive, and says so.
+
+    It stood still, or could not reach the database, until another took the work over.
+    """
+    taken_over = (Job.id == claim_.job_id, Job.token > claim_.token, Job.deaths > 0)
+    fewer = {"deaths": Job.deaths - 1, "attempts": Job.attempts - 1}
+    session.execute(update(Job).where(*taken_over).values(fewer))
 
 
 def bury(session: Session, claim_: Claim, error: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.e2e.programs import wait_until
@@ -69,4 +70,25 @@ def test_what_a_failed_step_has_lost_is_left_to_its_heir(ward: Ward) -> None:
     with pytest.raises(RuntimeError), held(ward.desk, claims):
         raise RuntimeError
     (job,) = [each for each in ward.jobs() if each.kind == "CLASSIFY"]
-    assert (job.state, job.token, job.deaths) == ("LEASED", heir[0].token, 1)
+    assert (job.state, job.token) == ("LEASED", heir[0].token)
+    assert job.deaths == 0, "who lost it is alive"
+
+
+def test_a_worker_that_could_not_reach_the_database_says_later_that_it_is_alive(ward: Ward) -> None:
+    ward.receive_study()
+    claims = claim_instances(ward.desk)
+    away = [True] * 3
+
+    def sessions() -> Session:
+        if away and away.pop():
+            raise OperationalError("UPDATE", {}, OSError())
+        return ward.sessions()
+
+    lost = OperationalError("INSERT", {}, OSError())
+    with pytest.raises(OperationalError), held(replace(ward.desk, sessions=sessions), claims):
+        raise lost
+    wait_until(lambda: ward.jobs()[0].state == "DUE", 30, "the work being handed back")
+    job = ward.jobs()[0]
+    assert (job.attempts, job.deaths) == (0, 0)
+    ward.work(seconds=10)
+    assert ward.reasons() == [None]

@@ -240,3 +240,29 @@ def test_the_depth_counts_what_is_owed(desk: Desk) -> None:
     desk.receive()
     desk.claim(CLASSIFY, 1)
     assert desk.do(ledger.depth) == {"CLASSIFY DUE": 1, "CLASSIFY LEASED": 1, "REPORT DUE": 2}
+
+
+def test_a_lost_lease_is_none_on_later_work_with_the_same_number(desk: Desk) -> None:
+    """SQLite gives the id of the last row again when that is deleted, unless it is told not to."""
+    desk.receive("1.2")
+    (late,) = desk.claim(CLASSIFY)
+    desk.do(ledger.drop, [late])
+    desk.do(ledger.owe, CLASSIFY, late.subject_id, late.study_id, desk.clock())
+    (heir,) = desk.claim(CLASSIFY)
+    assert heir.job_id != late.job_id
+    with pytest.raises(LeaseLost):
+        desk.do(ledger.save_finding, late, desk.model(), FOUND, desk.clock())
+
+
+def test_a_worker_that_lost_its_lease_and_is_alive_takes_its_death_back(desk: Desk) -> None:
+    desk.receive()
+    (late,) = desk.claim(CLASSIFY)
+    desk.clock.forward(LEASE.total_seconds())
+    (heir,) = desk.claim(CLASSIFY)
+    assert (heir.deaths, heir.tries) == (1, 1)
+    desk.do(ledger.take_death_back, late)
+    desk.do(ledger.take_death_back, late)
+    (job,) = [job for job in desk.all(Job) if job.kind == CLASSIFY]
+    assert (job.deaths, job.attempts) == (0, 1)
+    desk.do(ledger.take_death_back, heir)
+    assert [job.deaths for job in desk.all(Job)] == [0, 0]
