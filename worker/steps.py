@@ -285,7 +285,8 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
         ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
         story = ledger.story(session, claim.study_id, desk.clock())
         if story is None:
-            ledger.put_back(session, claim, desk.clock(), "instances are to be classified")
+            words = "instances are to be classified"
+            ledger.put_back(session, claim, desk.clock(), words, counts=False)
     if story is None:
         announce(Bell(JobKind.CLASSIFY))
         return

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from dicom_node.commitment import Commitment, Reference
 from dicom_node.status import describe
 from worker.ledger.deliveries import is_current, is_reported_anew, settle_deliveries
-from worker.ledger.jobs import Claim, drop, give_up, move, owe
+from worker.ledger.jobs import Claim, drop, give_up, move, note_dead_letters, owe
 from worker.states import DeliveryState, JobKind, StudyEvent
 from worker.tables import CommitmentRequest, Delivery, Job, Report, Study
 
@@ -107,6 +107,7 @@ def _deny(session: Session, study: Study, delivery: Delivery, why: str, now: dat
     owe(session, JobKind.DELIVER, delivery.id, study.id, due_at, delivery.destination)
     if not is_reported_anew(session, study):
         move(study, StudyEvent.DELIVERY_OWED)
+        note_dead_letters(session, study)
 
 
 def withdraw_commitment(session: Session, delivery: Delivery) -> None:

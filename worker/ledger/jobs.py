@@ -250,6 +250,13 @@ def bury(session: Session, claim_: Claim, error: str) -> bool:
     return True
 
 
+def note_dead_letters(session: Session, study: Study) -> None:
+    """Let a study be FAILED that something was given up of, whatever else has just come about."""
+    dead = (Job.study_id == study.id, Job.state == JobState.DEAD, Job.kind != JobKind.COMMIT)
+    if session.scalar(select(Job.id).where(*dead).limit(1)) is not None:
+        move(study, StudyEvent.GIVEN_UP)
+
+
 def give_up(session: Session, kind: JobKind, subject_id: int, error: str) -> None:
     """Give work up that nobody holds, or take it from who does."""
     session.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -10,7 +11,7 @@ from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session, undefer
 
 from worker.ledger.deliveries import settle_deliveries, withdraw
-from worker.ledger.jobs import Claim, move, owe, settle
+from worker.ledger.jobs import Claim, move, note_dead_letters, owe, settle
 from worker.states import CompanionKind, DeliveryState, JobKind, JobState, StudyEvent
 from worker.tables import (
     Companion,
@@ -71,8 +72,9 @@ def forget_receptions(session: Session, study_id: int, before: datetime) -> None
 def story(session: Session, study_id: int, now: datetime) -> Story | None:
     """Gather what the report of a study is made of.
 
-    All findings of one report come from one model: the newest that answered. Instances it has not
-    seen (the model changed in between) are owed to it first, and None is returned.
+    All findings of one report come from one model: the newest that has answered for all instances.
+    When none has (it changed in between), those that the newest has not seen are owed first, and
+    None is returned.
     """
     study = session.get_one(Study, study_id, with_for_update=True)
     move(study, StudyEvent.QUIET)
@@ -85,7 +87,7 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
         .options(undefer(FindingRow.heatmap))
         .order_by(FindingRow.created_at, FindingRow.id)
     ).all()
-    newest = rows[-1].model_id if rows else None
+    newest = _model_of(rows, len(instances))
     by_instance = {row.instance_id: row for row in rows if row.model_id == newest}
     missing = [i for i in instances if i.id not in by_instance]
     for instance in missing:
@@ -97,6 +99,17 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
     )
     found = [(i, by_instance[i.id]) for i in instances]
     return Story(study, session.get_one(Model, newest), found, last, _companions(session, study_id))
+
+
+def _model_of(rows: Sequence[FindingRow], instances: int) -> int | None:
+    """Choose the model of a report from all findings of a study, the oldest first.
+
+    Where workers with two models take turns, neither may ever have seen all since the last image.
+    """
+    last = list(dict.fromkeys(row.model_id for row in reversed(rows)))
+    answers = Counter(row.model_id for row in rows)
+    whole = [model_id for model_id in last if answers[model_id] == instances]
+    return next(iter([*whole, *last]), None)
 
 
 def _companions(session: Session, study_id: int) -> dict[str, NewCompanion]:
@@ -151,6 +164,7 @@ def save_report(
     _add_companions(session, report, companions)
     _owe_deliveries(session, report, destinations, now)
     move(study, StudyEvent.REPORT_SAVED)
+    note_dead_letters(session, study)
     settle_deliveries(session, study)
 
 

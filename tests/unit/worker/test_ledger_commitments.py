@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicom_node.commitment import Reference
 from tests.fakes import COMPREHENSIVE_3D_SR, answered, in_threads
-from tests.ledgers import PACS, Desk
+from tests.ledgers import PACS, VIEWER, Desk
 from worker import ledger
 from worker.states import JobKind
 from worker.tables import Delivery, Job
@@ -112,3 +112,20 @@ def test_a_delivery_that_is_not_of_the_last_report_is_not_to_be_confirmed(desk: 
     desk.report(revision=2)
     desk.save_delivered(claim, commit=True)
     assert desk.states() == {"DELIVER": "DUE"}
+
+
+def test_a_report_that_was_not_kept_hides_no_dead_letter_of_another_destination(
+    desk: Desk,
+) -> None:
+    study = desk.ready()
+    desk.report(PACS, VIEWER)
+    (claim,) = desk.claim(JobKind.DELIVER, destination=VIEWER)
+    desk.do(ledger.save_failed_delivery, claim, 0xA900, "no", None)
+    desk.deliver(PACS, commit=True)
+    references = ask(desk)
+    answer(desk, references, reason=0x0112)
+    assert desk.study_state(study) == "FAILED"
+    desk.clock.forward(10)
+    desk.deliver(PACS, commit=True)
+    answer(desk, ask(desk, "1.2.4"), "1.2.4")
+    assert desk.study_state(study) == "FAILED"

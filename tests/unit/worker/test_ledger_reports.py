@@ -222,6 +222,32 @@ def test_instances_that_the_newest_model_has_not_seen_are_classified_first(desk:
     assert len(story.findings) == 2
 
 
+def test_a_report_that_is_saved_again_hides_no_dead_letter(desk: Desk) -> None:
+    """It was requeued while a delivery was on its way, which was then refused."""
+    study = desk.ready()
+    new = desk.report()
+    (claim,) = desk.claim(DELIVER, destination=PACS)
+    desk.do(ledger.requeue, study, desk.clock())
+    desk.do(ledger.save_failed_delivery, claim, 0xC000, "no", None)
+    desk.classify()
+    desk.report(uid=new.sop_instance_uid)
+    assert desk.study_state(study) == "FAILED"
+    assert [job.state for job, _ in desk.do(ledger.dead_letters)] == ["DEAD"]
+
+
+def test_two_models_that_take_turns_end_in_a_report(desk: Desk) -> None:
+    study = desk.ready(instances=2)
+    one, other = desk.model("a" * 64), desk.model("b" * 64)
+    desk.do(ledger.requeue, study, desk.clock())
+    for model in (one, other):
+        (claim,) = desk.claim(CLASSIFY, 1)
+        desk.clock.forward(1)
+        desk.do(ledger.save_finding, claim, model, FOUND, desk.clock())
+    (claim,) = desk.claim(REPORT, 1)
+    story = desk.do(ledger.story, claim.study_id, desk.clock())
+    assert story.model.digest == "d" * 64, "which has seen both, before"
+
+
 # --- requeue ---------------------------------------------------------------------------------
 
 
