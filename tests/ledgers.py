@@ -15,7 +15,7 @@ from tests.fakes import Clock, delivered, new_uid, received
 from worker import ledger
 from worker.ledger import Claim, NewFinding, NewReport
 from worker.states import JobKind
-from worker.tables import Delivery, Instance, Job, Report, Study
+from worker.tables import Base, Delivery, Instance, Job, Report, Study
 
 LEASE = timedelta(seconds=300)
 SILENCE = timedelta(seconds=60)
@@ -128,3 +128,10 @@ class Desk:
     def counts(self) -> tuple[int, ...]:
         """How many studies, instances, reports and deliveries there are."""
         return tuple(len(self.all(table)) for table in (Study, Instance, Report, Delivery))
+
+
+def empty(sessions: sessionmaker[Session]) -> None:
+    """Forget everything, for a test that starts from nothing many times."""
+    with sessions() as session, session.begin():
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
