@@ -57,9 +57,8 @@ def killed_at(ward: Ward, count: int) -> Iterator[Moments]:
         raise Killed
 
     moments = Moments(count, die)
-    with _statements(ward, moments.pass_by), _elsewhere(ward, moments):
-        with suppress(Killed):
-            yield moments
+    with _statements(ward, moments.pass_by), _elsewhere(ward, moments), suppress(Killed):
+        yield moments
 
 
 @contextmanager
