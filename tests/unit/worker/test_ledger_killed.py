@@ -74,6 +74,7 @@ def test_killed_at_any_moment_the_story_is_told_as_if_nothing_had_been(ward: War
     assert moments_survived(ward, killed_at) > 100
 
 
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)  # no file is lost on the way
 def test_a_database_lost_at_any_moment_changes_no_story(ward: Ward) -> None:
     assert moments_survived(ward, database_lost_at) > 100
 
