@@ -140,8 +140,10 @@ def nothing_is_owed_but_dead_letters(ward: Ward) -> None:
 
 def every_study_has_its_story_told(
     ward: Ward, promised: Mapping[str, Iterable[str]]
-) -> dict[str, Report]:
-    """Hold each study's end against what was promised; give the reports of those without a fault.
+) -> dict[tuple[str, str], str]:
+    """Hold each study's end against what was promised.
+
+    Give the UID of the current report that arrived, by its destination and study.
 
     Parameters
     ----------
@@ -156,9 +158,13 @@ def every_study_has_its_story_told(
             if {JobKind.CLASSIFY, JobKind.REPORT} & {job.kind for job in dead}:
                 continue
             report = _told(ward, session, study, dead)
-            names = {delivery.destination for delivery in _deliveries(session, report)}
+            deliveries = _deliveries(session, report)
+            names = {delivery.destination for delivery in deliveries}
             assert names >= set(promised[report.sop_instance_uid])
-            told[study.study_instance_uid] = report
+            for delivery in deliveries:
+                if delivery.state in ARRIVED:
+                    key = (delivery.destination, study.study_instance_uid)
+                    told[key] = report.sop_instance_uid
     return told
 
 
@@ -207,8 +213,9 @@ def last_sent(sent: Iterable[tuple[bytes, str]]) -> dict[tuple[str, str], str]:
 
 
 def the_current_report_came_last(
-    told: Mapping[str, Report], sent: Iterable[tuple[bytes, str]]
+    told: Mapping[tuple[str, str], str], sent: Iterable[tuple[bytes, str]]
 ) -> None:
-    for (_, study), uid in last_sent(sent).items():
-        if study in told:
-            assert uid == told[study].sop_instance_uid, "an old report followed the current one"
+    """Where it arrived: a destination that is no longer set keeps the report that it has."""
+    last = last_sent(sent)
+    for key, uid in told.items():
+        assert last[key] == uid, "an old report followed the current one"
