@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGES ?=
 DATA ?=
+SEED ?= 1
+STUDIES ?= 60
+SECONDS ?= 120
 
-.PHONY: demo test train-smoke soak model check format conformance lock clean
+.PHONY: demo test chaos train-smoke soak model check format conformance lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [IMAGES=folder]   run the main job on real radiographs; reports and pictures in demo-out/"
 	@echo "make test                   formatter, linter, types, import rules, and the whole test suite"
+	@echo "make chaos SEED=n           let everything die at random under load, and count; a few minutes"
 	@echo "make train-smoke            train on generated images for a minute; does the loss fall, is it served?"
 	@echo "make soak [ASSOCIATIONS=20000]      good and hostile associations with a real node; what does it keep?"
 	@echo "make model DATA=folder      make the shipped model again, in about two hours on two cores"
@@ -38,6 +42,10 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/pytest
+
+# A run is repeated by its seed: make chaos SEED=1 [STUDIES=60] [SECONDS=120]
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --studies $(STUDIES) --seconds $(SECONDS)
 
 train-smoke: $(STAMP)
 	$(BIN)/python -m tests.train_smoke

@@ -1,0 +1,70 @@
+"""What may break, how often and for how long, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GPU, IO = ("gpu-1", "gpu-2"), ("io-1", "io-2")
+WORKERS = (*GPU, *IO)
+ROLES = ("node", "relay", *WORKERS)
+SERVERS = ("redis", "postgres", "pacs")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that breaks.
+
+    `number` decides what is left to chance when it happens: which of several processes it is.
+    """
+
+    at: float
+    kind: str
+    victim: str
+    seconds: float
+    number: int
+
+    @property
+    def kills_classifying(self) -> bool:
+        return self.victim in GPU and self.kind in ("kill", "kill-child")
+
+
+@dataclass(frozen=True)
+class Dish:
+    """A kind of fault, whom it may meet, for how many seconds, and how often it is chosen."""
+
+    kind: str
+    victims: tuple[str, ...]
+    seconds: tuple[float, float]
+    weight: float
+
+
+NOW = (0.0, 0.0)
+
+MENU = (
+    # kill -9; a server stays away for that long, a role is started again at once.
+    Dish("kill", ("node",), NOW, 3),
+    Dish("kill", ("relay",), NOW, 1),
+    Dish("kill", IO, NOW, 4),
+    Dish("kill", GPU, NOW, 2),
+    Dish("kill-child", GPU, NOW, 3),
+    Dish("kill-decoder", GPU, NOW, 2),
+    Dish("kill", ("redis",), (0, 6), 3),
+    Dish("kill", ("postgres",), (0, 5), 3),
+    Dish("kill-backend", ("postgres",), NOW, 3),
+    Dish("kill", ("pacs",), (0, 8), 3),
+    # SIGSTOP, and SIGCONT after that long.
+    Dish("stop", ("node",), (1, 8), 1.5),
+    Dish("stop", WORKERS, (2, 12), 4),
+    Dish("stop", ("redis",), (1, 12), 2),
+    Dish("stop", ("postgres",), (1, 10), 2),
+    Dish("stop", ("pacs",), (1, 10), 1),
+    # SIGTERM, as a rolling restart does.
+    Dish("term", ("node", "relay", *WORKERS), NOW, 4),
+    # A broker that forgets, or remembers what is long done.
+    Dish("flushall", ("redis",), NOW, 2),
+    Dish("restore", ("redis",), (0, 2), 2),
+    # A PACS that is there and does not do its part.
+    Dish("busy", ("pacs",), (2, 10), 2),
+    Dish("hang", ("pacs",), (2, 12), 2),
+    Dish("abort", ("pacs",), (1, 6), 1),
+)
