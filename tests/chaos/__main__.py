@@ -26,12 +26,15 @@ def _options() -> Options:
     parser.add_argument("--studies", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--drain-seconds", type=float, default=300)
+    parser.add_argument("--keep", action="store_true", help="keep the folder in any case")
     given = parser.parse_args()
 
     def say(line: str) -> None:
         print(line, flush=True)
 
-    return Options(given.seed, given.studies, given.seconds, given.drain_seconds, say=say)
+    return Options(
+        given.seed, given.studies, given.seconds, given.drain_seconds, given.keep, say=say
+    )
 
 
 def lines(outcome: Outcome) -> Iterator[str]:
@@ -48,7 +51,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
         ("WRONG", outcome.failures),
     ):
         yield from (f"{title}: {line}" for line in found)
-    if outcome.failures:
+    if outcome.folder.exists():
         yield f"everything is kept in {outcome.folder}"
     verdict = "FAILED" if outcome.failures else "nothing is lost, and there is one story a study"
     yield f"seed {outcome.plan.seed}: {verdict}"

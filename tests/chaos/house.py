@@ -16,7 +16,9 @@ from pathlib import Path
 import psutil
 
 from dicom_node.peer import Peer
+from tests.chaos.faults import GPU, IO
 from tests.chaos.pacs import HANG, OK, Store
+from tests.chaos.rollcall import silent_workers
 from tests.chaos.servers import PostgresServer, RedisServer, is_up
 from tests.chaos.supervisor import Role, Supervisor
 from tests.e2e.programs import START_S, clean_environment, free_port, listens, wait_until
@@ -166,6 +168,14 @@ class House:
                 with suppress(psutil.Error):
                     found.append(f"{name}: {process.pid} {' '.join(process.cmdline())[:120]}")
         return found
+
+    def silent_workers(self, limit_s: float = 30) -> list[str]:
+        """Name the workers that take no messages any more."""
+        workers = {
+            "classify": [("gpu", self.role(name)) for name in GPU],
+            "report": [("io", self.role(name)) for name in IO],
+        }
+        return silent_workers(self.redis.url, workers, limit_s)
 
     def stop_roles(self) -> list[str]:
         """End all roles as a service manager does; tell which did not end well."""

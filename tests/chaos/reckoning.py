@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Reckoning:
     repeated: int = 0
     late: list[str] = field(default_factory=list)
     delivered: dict[str, int] = field(default_factory=dict)
+    # How long each report took to its first destination, from the last image of its study on.
+    waits: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def reckon(evidence: Evidence) -> Reckoning:
     told.owed += _owed(evidence)
     told.dead_letters += _dead_letters(evidence.books)
     told.isolated += _isolated(evidence)
+    told.waits += _waits(evidence)
     for peer, store in evidence.stores.items():
         destination = peer.partition("@")[0]
         told.delivered[destination] = _delivered(evidence, store)
@@ -227,3 +231,13 @@ def _isolated(evidence: Evidence) -> Iterator[str]:
         reason = evidence.books.reasons.get(image.sop_instance_uid)
         if not image.defect and reason not in JUDGED:
             yield f"{image.sop_instance_uid} ({image.form}): {reason}"
+
+
+def _waits(evidence: Evidence) -> Iterator[float]:
+    first = next(iter(evidence.stores.values())).by_uid()
+    for study in evidence.covered():
+        last = evidence.books.last_report(study)
+        if last and last.sop_instance_uid in first:
+            came = datetime.fromtimestamp(first[last.sop_instance_uid][0].at_ns / 1e9, UTC)
+            row = evidence.books.studies[study]
+            yield (came - row.last_received_at).total_seconds()

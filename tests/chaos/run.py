@@ -18,6 +18,7 @@ from tests.chaos.books import owed_work, read_books
 from tests.chaos.house import House
 from tests.chaos.images import write_images
 from tests.chaos.killer import Killer
+from tests.chaos.logs import tracebacks
 from tests.chaos.plan import Plan, plan
 from tests.chaos.privacy import leaks
 from tests.chaos.reckoning import Evidence, Reckoning, reckon
@@ -36,6 +37,7 @@ class Options:
     studies: int = 60
     seconds: float = 120
     drain_s: float = 300
+    keep: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = print
 
@@ -58,7 +60,7 @@ def run(options: Options) -> Outcome:
     """Do a run, and remove its folder if nothing was wrong."""
     folder = Path(tempfile.mkdtemp(prefix=f"cxr-chaos-{options.seed}-"))
     outcome = Run(options, folder).whole()
-    if not outcome.failures:
+    if not outcome.failures and not options.keep:
         shutil.rmtree(folder)
     return outcome
 
@@ -133,7 +135,7 @@ class Run:
 
     def _reckon(self, engine: Engine) -> Outcome:
         house, supervisor = self.house, self.house.supervisor
-        orphans = house.orphans()
+        orphans, silent = house.orphans(), house.silent_workers()
         badly_ended = house.stop_roles()
         left_running = house.orphans()
         evidence = Evidence(
@@ -154,6 +156,7 @@ class Run:
             *(f"owed: {line}" for line in told.owed),
             *(f"dead letter: {line}" for line in told.dead_letters),
             *(f"helped: {line}" for line in (*supervisor.helped, *badly_ended)),
+            *(f"takes no messages any more: {name}" for name in silent),
             *(f"left running: {line}" for line in left_running),
             *(
                 f"patient data: {line}"
@@ -165,6 +168,7 @@ class Run:
             for at, name, start, code in supervisor.surprises
         ]
         surprises += [f"orphan: {line}" for line in orphans]
+        surprises += [f"traceback: {line}" for line in tracebacks(house.logs)]
         return Outcome(
             self.plan, self.folder, told, self.killer.counts(), len(self.killer.missed),
             surprises, self.failures, self._numbers(evidence, told),
@@ -174,6 +178,7 @@ class Run:
         covered = evidence.covered()
         reported = sum(evidence.books.last_report(study) is not None for study in covered)
         acknowledged = {each.sop_instance_uid for each in self.ward.acknowledged}
+        longest = max(told.waits, default=0)
         return {
             "studies": f"{len(self.plan.studies())}",
             "instances": f"{len(self.plan.images)}",
@@ -192,6 +197,7 @@ class Run:
             "faults": f"{len(self.killer.happened)} ({len(self.killer.missed)} missed)",
             "kills": f"{sum(n for k, n in self.killer.counts().items() if 'kill' in k)}",
             "seconds of load": f"{self.plan.seconds:.0f}",
+            "seconds from the last image to its report, at most": f"{longest:.0f}",
             "seconds to drain": "not drained"
             if self.drained_s is None
             else f"{self.drained_s:.1f}",
