@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,21 @@ class Books:
 
     def dead(self) -> list[Job]:
         return [job for job in self.jobs if job.state == JobState.DEAD]
+
+    def to_record(self) -> dict[str, Any]:
+        """Give all rows as plain values; they hold nothing of a patient but the planted one."""
+        return {
+            "studies": _values(self.studies.values()),
+            "instances": _values(self.instances.values()),
+            "reasons": self.reasons,
+            "reports": _values(row for rows in self.reports.values() for row in rows),
+            "deliveries": _values(row for rows in self.deliveries.values() for row in rows),
+            "jobs": _values(self.jobs),
+        }
+
+
+def _values(rows: Iterable[Any]) -> list[dict[str, Any]]:
+    return [{c.key: getattr(row, c.key) for c in row.__table__.columns} for row in rows]
 
 
 def read_books(engine: Engine) -> Books:

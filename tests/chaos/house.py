@@ -29,8 +29,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROLES: dict[str, tuple[str, ...]] = {
     "node": ("node",),
     "relay": ("relay",),
-    "io-1": ("worker", "--queues", "io", "--concurrency", "4"),
-    "io-2": ("worker", "--queues", "io", "--concurrency", "4"),
+    "io-1": ("worker", "--queues", "io"),
+    "io-2": ("worker", "--queues", "io"),
     "gpu-1": ("worker", "--queues", "gpu"),
     "gpu-2": ("worker", "--queues", "gpu"),
 }

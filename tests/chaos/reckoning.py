@@ -17,6 +17,7 @@ from tests.chaos.pacs import Store
 from tests.chaos.plan import Image
 from tests.chaos.senders import Acknowledged
 from worker.states import DeliveryState, StudyState
+from worker.steps import WORKER_FAILURE
 from worker.tables import Report
 
 # What the model or the header says of an image that nothing is wrong with. Others mean that it
@@ -35,12 +36,13 @@ class Reckoning:
     owed: list[str] = field(default_factory=list)
     dead_letters: list[str] = field(default_factory=list)
     isolated: list[str] = field(default_factory=list)
+    unassessed: list[str] = field(default_factory=list)
     # No fault: what "at least once" means, and what a worker that slept sent late.
     repeated: int = 0
     late: list[str] = field(default_factory=list)
     delivered: dict[str, int] = field(default_factory=dict)
-    # How long each report took to its first destination, from the last image of its study on.
-    waits: list[float] = field(default_factory=list)
+    # How long each report took to the first destination, from the last image of its study on.
+    waits: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ def reckon(evidence: Evidence) -> Reckoning:
     told.duplicated += _two_stories(evidence)
     told.owed += _owed(evidence)
     told.dead_letters += _dead_letters(evidence.books)
-    told.isolated += _isolated(evidence)
-    told.waits += _waits(evidence)
+    for image, reason in _not_looked_at(evidence):
+        told_of = told.isolated if reason == WORKER_FAILURE else told.unassessed
+        told_of.append(f"{image.sop_instance_uid} ({image.form}): {reason}")
+    told.waits |= _waits(evidence)
     for peer, store in evidence.stores.items():
         destination = peer.partition("@")[0]
         told.delivered[destination] = _delivered(evidence, store)
@@ -225,19 +229,21 @@ def _dead_letters(books: Books) -> Iterator[str]:
         yield f"{job.kind} of {job.subject_id} to {job.destination or 'us'}: {job.last_error}"
 
 
-def _isolated(evidence: Evidence) -> Iterator[str]:
-    """List images that were not assessed though nothing is wrong with them."""
+def _not_looked_at(evidence: Evidence) -> Iterator[tuple[Image, str | None]]:
+    """List images that were not assessed though nothing is wrong with them, and why.
+
+    One that was in the hands of two workers that died is isolated on purpose. Others there are not.
+    """
     for image in evidence.images:
         reason = evidence.books.reasons.get(image.sop_instance_uid)
         if not image.defect and reason not in JUDGED:
-            yield f"{image.sop_instance_uid} ({image.form}): {reason}"
+            yield image, reason
 
 
-def _waits(evidence: Evidence) -> Iterator[float]:
-    first = next(iter(evidence.stores.values())).by_uid()
-    for study in evidence.covered():
+def _waits(evidence: Evidence) -> Iterator[tuple[str, float]]:
+    first, rows = next(iter(evidence.stores.values())).by_uid(), evidence.books.instances
+    for study, instances in evidence.covered().items():
         last = evidence.books.last_report(study)
-        if last and last.sop_instance_uid in first:
+        if last and last.sop_instance_uid in first and instances <= rows.keys():
             came = datetime.fromtimestamp(first[last.sop_instance_uid][0].at_ns / 1e9, UTC)
-            row = evidence.books.studies[study]
-            yield (came - row.last_received_at).total_seconds()
+            yield study, (came - max(rows[uid].received_at for uid in instances)).total_seconds()

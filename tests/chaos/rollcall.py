@@ -44,5 +44,5 @@ def silent_workers(
 
 
 def _taken(role: Role, bell: str) -> int:
-    """Count the messages of which a worker's log says that it took them."""
-    return role.log_text().count(f"Task {bell}[")
+    """Count the messages of which a worker's log says that it took them (at the level DEBUG)."""
+    return role.log_text().count(f"(args:('{bell}'")

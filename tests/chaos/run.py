@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from tests.chaos.books import owed_work, read_books
+from tests.chaos.books import Books, owed_work, read_books
 from tests.chaos.house import House
 from tests.chaos.images import write_images
 from tests.chaos.killer import Killer
@@ -27,6 +28,8 @@ from worker.database import build_engine
 
 # Work that is over is looked at again after this, before it counts as over.
 SETTLE_S = 2.0
+# How many of the studies that took longest are named.
+SLOWEST = 3
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,11 @@ class Outcome:
 def run(options: Options) -> Outcome:
     """Do a run, and remove its folder if nothing was wrong."""
     folder = Path(tempfile.mkdtemp(prefix=f"cxr-chaos-{options.seed}-"))
-    outcome = Run(options, folder).whole()
+    try:
+        outcome = Run(options, folder).whole()
+    except BaseException:
+        options.say(f"seed {options.seed}: broken off; what there is of it is in {folder}")
+        raise
     if not outcome.failures and not options.keep:
         shutil.rmtree(folder)
     return outcome
@@ -97,7 +104,8 @@ class Run:
 
     def _load(self) -> None:
         """Send everything while everything breaks."""
-        self.say(f"       the load begins, the second destination is {self.plan.archive_is}")
+        now = datetime.now(UTC)
+        self.say(f"{now:%H:%M:%S}Z the load begins, the archive is {self.plan.archive_is}")
         self.begun = time.monotonic()
         self.ward.start(self.plan.errands)
         self.killer.start(self.plan.faults, self.plan.seconds / 5)
@@ -147,14 +155,13 @@ class Run:
         )
         told = reckon(evidence)
         house.close()
-        (self.folder / "acknowledged.json").write_text(
-            json.dumps([asdict(each) for each in self.ward.acknowledged], indent=1)
-        )
+        self._keep_records(evidence.books)
         self.failures += [
             *(f"lost: {line}" for line in told.lost),
             *(f"duplicated: {line}" for line in told.duplicated),
             *(f"owed: {line}" for line in told.owed),
             *(f"dead letter: {line}" for line in told.dead_letters),
+            *(f"not assessed: {line}" for line in told.unassessed),
             *(f"helped: {line}" for line in (*supervisor.helped, *badly_ended)),
             *(f"takes no messages any more: {name}" for name in silent),
             *(f"left running: {line}" for line in left_running),
@@ -169,16 +176,29 @@ class Run:
         ]
         surprises += [f"orphan: {line}" for line in orphans]
         surprises += [f"traceback: {line}" for line in tracebacks(house.logs)]
+        slowest = sorted(told.waits, key=lambda study: told.waits[study])[-SLOWEST:]
+        surprises += [f"{study} took {told.waits[study]:.0f} s" for study in slowest]
         return Outcome(
             self.plan, self.folder, told, self.killer.counts(), len(self.killer.missed),
             surprises, self.failures, self._numbers(evidence, told),
         )  # fmt: skip
 
+    def _keep_records(self, books: Books) -> None:
+        """Write what a person needs who wants to know why."""
+        for name, record in (
+            ("acknowledged", [asdict(each) for each in self.ward.acknowledged]),
+            ("answers", self.ward.answers),
+            ("happened", [asdict(each) for each in self.killer.happened]),
+            ("missed", [asdict(each) for each in self.killer.missed]),
+            ("books", books.to_record()),
+        ):
+            (self.folder / f"{name}.json").write_text(json.dumps(record, indent=1, default=str))
+
     def _numbers(self, evidence: Evidence, told: Reckoning) -> dict[str, str]:
         covered = evidence.covered()
         reported = sum(evidence.books.last_report(study) is not None for study in covered)
         acknowledged = {each.sop_instance_uid for each in self.ward.acknowledged}
-        longest = max(told.waits, default=0)
+        longest = max(told.waits.values(), default=0)
         return {
             "studies": f"{len(self.plan.studies())}",
             "instances": f"{len(self.plan.images)}",

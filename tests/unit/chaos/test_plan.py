@@ -1,0 +1,35 @@
+"""The plan of a chaos run follows from its seed alone."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from tests.chaos.images import digest_of, write_images
+from tests.chaos.plan import plan
+from tests.chaos.privacy import words_in
+from tests.integration.house import BIRTH_DATE, NAME
+
+
+def test_the_same_seed_makes_the_same_plan_and_another_seed_another() -> None:
+    assert plan(1, 10, 60) == plan(1, 10, 60)
+    assert plan(1, 10, 60) != plan(2, 10, 60)
+
+
+def test_the_same_seed_makes_the_same_images(tmp_path: Path) -> None:
+    images = plan(1, 3, 60).images
+    first, second = (write_images(images, tmp_path / name) for name in ("a", "b"))
+    assert [digest_of(first[uid]) for uid in first] == [digest_of(second[uid]) for uid in first]
+
+
+def test_every_instance_of_a_plan_is_sent_by_somebody() -> None:
+    made = plan(3, 40, 60)
+    sent = {uid for errand in made.errands for uid in errand.sop_instance_uids}
+    assert sent == {image.sop_instance_uid for image in made.images}
+
+
+def test_a_planted_name_is_found_also_in_the_body_of_a_message() -> None:
+    body = base64.b64encode(f'[["{NAME}"], {{}}]'.encode())
+    assert words_in(b'{"body": "' + body + b'"}')
+    assert words_in(f"born {BIRTH_DATE}".encode()) == [BIRTH_DATE]
+    assert words_in(f"2.25.1{BIRTH_DATE}7 is delivered".encode()) == []
