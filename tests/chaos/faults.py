@@ -58,8 +58,9 @@ MENU = (
     Dish("stop", ("redis",), (1, 12), 2),
     Dish("stop", ("postgres",), (1, 10), 2),
     Dish("stop", ("pacs",), (1, 10), 1),
-    # SIGTERM, as a rolling restart does.
-    Dish("term", ("node", "relay", *WORKERS), NOW, 4),
+    # SIGTERM to one role, or to one after the other: a rolling restart.
+    Dish("term", ROLES, NOW, 4),
+    Dish("rolling", ("roles",), NOW, 1),
     # A broker that forgets, or remembers what is long done.
     Dish("flushall", ("redis",), NOW, 2),
     Dish("restore", ("redis",), (0, 2), 2),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psutil
 import redis
 
-from tests.chaos.faults import Fault
+from tests.chaos.faults import ROLES, Fault
 from tests.chaos.house import House
 from tests.chaos.pacs import OK
 
@@ -130,6 +130,19 @@ class Killer:
         code = self._house.supervisor.end(role)
         return f"ended with {code} after {self._clock() - begun:.1f} s"
 
+    def _rolling(self, _: Fault) -> str:
+        """Tell each role to end when the one before it has been started again."""
+        codes = []
+        for name in ROLES:
+            role = self._house.role(name)
+            if not role.runs() or self._over.is_set():
+                continue
+            starts = role.starts
+            codes.append(f"{name} ended with {self._house.supervisor.end(role)}")
+            while role.starts == starts and not self._over.wait(0.1):
+                pass
+        return ", ".join(codes)
+
     def _flush(self, fault: Fault) -> str:
         try:
             self._house.redis.client().flushall()
@@ -163,6 +176,7 @@ FAULTS: dict[str, Callable[[Killer, Fault], str]] = {
     "kill-backend": Killer._kill_backend,
     "stop": Killer._stop,
     "term": Killer._term,
+    "rolling": Killer._rolling,
     "flushall": Killer._flush,
     "restore": Killer._restore,
     "busy": Killer._misbehave,
