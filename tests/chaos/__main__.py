@@ -13,7 +13,9 @@ from tests.chaos.run import Options, Outcome, run
 def main() -> int:
     """Do a run and tell what came of it; exit code 1 when something was wrong."""
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Also where a shell has started it in the background, with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     print(f"seed {options.seed}", flush=True)
     outcome = run(options)
     print("\n".join(lines(outcome)))
