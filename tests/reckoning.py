@@ -26,6 +26,7 @@ _AT_ONCE = [
     (Event.REPORT_SAVED, Event.ALL_DELIVERED),
     (Event.REPORT_SAVED, Event.ALL_DELIVERED, Event.ALL_COMMITTED),
     (Event.ALL_DELIVERED, Event.ALL_COMMITTED),
+    (Event.DELIVERY_OWED, Event.GIVEN_UP),
 ]
 
 
@@ -86,17 +87,18 @@ def _state_fits(session: Session, study: Study) -> None:
     where = f"{study.state}: {[(j.kind, j.state) for j in jobs]}, {[d.state for d in deliveries]}"
     if study.state in FINISHED:
         assert report is not None, where
-        assert states <= ARRIVED, where
+        assert states <= {*ARRIVED, DeliveryState.DISCARDED}, where
         assert {job.kind for job in jobs} <= {JobKind.COMMIT}, where
-    else:
+    elif study.state != StudyState.DISCARDED:
         assert jobs, f"nothing is owed of a study that is {where}"
     if study.state == StudyState.COMMITTED:
-        assert states == {DeliveryState.COMMITTED}, where
+        assert states - {DeliveryState.DISCARDED} == {DeliveryState.COMMITTED}, where
         assert not jobs, where
     if study.state in {StudyState.RECEIVING, StudyState.READY}:
         assert JobKind.REPORT in {job.kind for job in jobs}, where
     if study.state == StudyState.REPORTED:
         assert report is not None, where
+        assert {job.kind for job in dead} <= {JobKind.COMMIT}, where
     if study.state == StudyState.FAILED:
         assert dead, where
     for delivery in deliveries:
@@ -107,7 +109,7 @@ def _delivery_fits(delivery: Delivery, owed: set[tuple[str, int]], where: str) -
     to_send, to_commit = (JobKind.DELIVER, delivery.id), (JobKind.COMMIT, delivery.id)
     if delivery.state == DeliveryState.COMMITTED:
         assert not {to_send, to_commit} & owed, where
-    elif delivery.state == DeliveryState.DELIVERED:
+    elif delivery.state in {DeliveryState.DELIVERED, DeliveryState.DISCARDED}:
         assert to_send not in owed, where
     elif delivery.state == DeliveryState.FAILED:
         assert to_send in owed, where
@@ -157,6 +159,8 @@ def every_study_has_its_story_told(
             dead = [job for job, uid in letters if uid == study.study_instance_uid]
             if {JobKind.CLASSIFY, JobKind.REPORT} & {job.kind for job in dead}:
                 continue
+            if study.state == StudyState.DISCARDED:
+                continue
             report = _told(ward, session, study, dead)
             deliveries = _deliveries(session, report)
             names = {delivery.destination for delivery in deliveries}
@@ -176,7 +180,8 @@ def _told(ward: Ward, session: Session, study: Study, dead: list[Job]) -> Report
     assert evidence_of(ward.archive.read(report.path)) == {i.sop_instance_uid for i in instances}
     undelivered = {job.subject_id for job in dead if job.kind == JobKind.DELIVER}
     for delivery in _deliveries(session, report):
-        expected = {DeliveryState.FAILED} if delivery.id in undelivered else ARRIVED
+        arrived = {*ARRIVED, DeliveryState.DISCARDED}
+        expected = {DeliveryState.FAILED} if delivery.id in undelivered else arrived
         assert delivery.state in expected, f"a delivery is {delivery.state}"
     assert undelivered or study.state in FINISHED, f"a study without a dead letter is {study.state}"
     return report

@@ -23,7 +23,7 @@ from worker import delivering, ledger, node, results, steps
 from worker.desk import Desk
 from worker.explaining import Explain
 from worker.settings import Settings
-from worker.tables import Delivery, FindingRow, Instance, Job, Report, Study
+from worker.tables import Delivery, FindingRow, Instance, Job, Outage, Report, Study
 
 PACS, VIEWER = "PACS@192.0.2.1:104", "VIEWER@192.0.2.2:104"
 
@@ -104,6 +104,7 @@ class Ward:
             if self.clock() >= end:
                 return
             later = [job.due_at for job in self.jobs() if job.state != "DEAD"]
+            later += [row.next_try_at for row in self.all(Outage)]
             self.clock.now = min([end, *(at for at in later if at > self.clock())])
         raise AssertionError("the work does not end")
 
@@ -166,6 +167,10 @@ class Ward:
     def requeue(self, study: str) -> int | None:
         with self.sessions() as session, session.begin():
             return ledger.requeue(session, study, self.clock())
+
+    def discard(self, study: str) -> int | None:
+        with self.sessions() as session, session.begin():
+            return ledger.discard(session, study, "not wanted", "somebody", self.clock())
 
     def records(self) -> list[dict[str, Any]]:
         with self.sessions() as session:

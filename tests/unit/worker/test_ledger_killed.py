@@ -23,6 +23,8 @@ from tests.ward import PACS, Ward
 from worker.states import JobKind
 from worker.tables import Delivery, Instance, Report, Study
 
+pytestmark = pytest.mark.timeout(1200)
+
 Injection = Callable[[Ward, int], AbstractContextManager[Moments]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from dicom_node.errors import PeerError, ReportRefused
+from dicom_node.errors import AssociationRejected, PeerError, ReportRefused
 from tests import ledgers, reckoning
 from tests.crashes import database_lost_at, killed_at, stalled_at
 from tests.fakes import FakeSend, answered, model_info
@@ -35,7 +36,7 @@ from tests.senders import Senders, bytes_of
 from tests.ward import PACS, VIEWER, Ward
 from worker import database
 from worker.settings import Settings
-from worker.tables import Report
+from worker.tables import Outage, Report
 
 STUDIES = ("2.25.71", "2.25.72")
 MODALITIES = ("a", "b")
@@ -53,6 +54,7 @@ ANSWERS: dict[str, Any] = {
     "taken, but its answer is lost": PeerError("lost"),
     "out of resources": PeerError("full", status=0xA700),
     "refused": ReportRefused("refused", status=0xA900),
+    "rejected for good": AssociationRejected("rejected"),
     "a surprise": KeyError("surprise"),
 }
 COMMITMENTS: dict[str, Any] = {
@@ -99,6 +101,9 @@ class Life(RuleBasedStateMachine):
         befalls = fate[0](self.ward, fate[1]) if fate else nullcontext()
         with befalls, suppress(OperationalError, KeyError):
             yield
+        for thread in threading.enumerate():
+            if thread.name == "hand back":  # as soon as the database answers
+                thread.join(60)
 
     def _promise(self) -> None:
         """Note where a new report must go."""
@@ -150,7 +155,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(fate=FATES, fails=st.integers(0, 3).map(lambda n: n == 3))
     def classify(self, fate: Any, fails: bool) -> None:
-        self.ward.classifier.failures = [MemoryError()] if fails else []
+        self.ward.classifier.failures = [RuntimeError(), MemoryError()] if fails else []
         with self._befalls(fate):
             self.ward.classify()
         self.ward.classifier.failures = []
@@ -168,11 +173,14 @@ class Life(RuleBasedStateMachine):
         fate=FATES,
     )
     def deliver(self, destination: str, answer: str, offers: bool, fate: Any) -> None:
-        peers = self.ward.send
+        peers, sent = self.ward.send, len(self.ward.send.sent)
         peers.answers, peers.offers_commitment = [ANSWERS[answer]], offers
+        away = [row for row in self.ward.all(Outage) if row.next_try_at > self.ward.clock()]
         with self._befalls(fate):
             self.ward.deliver(destination)
         peers.answers, peers.offers_commitment = [], True
+        if destination in {row.destination for row in away}:
+            assert len(peers.sent) == sent, "something was sent to a destination that is away"
 
     @rule(
         destination=st.sampled_from([PACS, VIEWER]),
@@ -247,6 +255,11 @@ class Life(RuleBasedStateMachine):
     def requeue(self, study: str, fate: Any) -> None:
         with self._befalls(fate):
             self.ward.requeue(study)
+
+    @rule(study=st.sampled_from(STUDIES), fate=FATES)
+    def discard(self, study: str, fate: Any) -> None:
+        with self._befalls(fate):
+            self.ward.discard(study)
 
     @rule(digest=st.sampled_from("ab"))
     def the_model_changes(self, digest: str) -> None:
