@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import ConfigurationError
@@ -22,6 +22,10 @@ from dicom_node.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 SessionFactory = Callable[[], Session]
+
+# What says nothing of the rows that were to be written: no connection, a server that ends or has
+# become read-only, a lock that was waited for too long, a full disk. Others concern the work.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 

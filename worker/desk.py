@@ -21,7 +21,7 @@ from dicom_node.archive import Archive
 from dicom_node.decoder_child import Decoder
 from worker import ledger
 from worker.clock import local_time
-from worker.database import SessionFactory
+from worker.database import DATABASE_AWAY, SessionFactory
 from worker.ledger import Claim
 from worker.settings import Settings
 from worker.states import JobKind
@@ -108,14 +108,12 @@ def _handed_back(desk: Desk, claims: Sequence[Claim], error: Exception) -> bool:
     Its worker is alive: that the lease ran out meanwhile is nobody's death. What the step has done,
     or lost for another reason, is not touched.
     """
-    database_failed = isinstance(error, DBAPIError)
+    away = isinstance(error, DATABASE_AWAY)
     try:
         with desk.sessions() as session, session.begin():
             for claim in claims:
-                due_at = desk.clock() if database_failed else desk.back_off(claim.tries, 1, 60)
-                ledger.hand_back(
-                    session, claim, due_at, type(error).__name__, counts=not database_failed
-                )
+                due_at = desk.back_off(1 if away else claim.tries, 1, 60)
+                ledger.hand_back(session, claim, due_at, type(error).__name__, counts=not away)
     except DBAPIError:
         return False
     return True

@@ -8,11 +8,10 @@ from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.exc import DBAPIError
-
 from dicom_node.errors import InstanceError, InvalidInstance
 from worker import ledger
 from worker.companions import write_companions
+from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held
 from worker.explaining import Explain, explained
 from worker.ledger import Claim, LeaseLost, NewFinding
@@ -272,7 +271,7 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
                 "study %s cannot be reported: %s", _study_uid(desk, claim), error
             )
             _try_report_later(desk, claim, error)
-        except DBAPIError:
+        except DATABASE_AWAY:
             raise  # says nothing of the study, and nothing can be saved of it now
         except Exception as error:
             log.exception("study %s could not be reported", _study_uid(desk, claim))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
 from sqlalchemy import select
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import PeerError
 from model.predict import Prediction
 from tests.fakes import FakeClassifier, model_info, new_uid
 from tests.ward import Killed, Ward, chest, words
-from worker import reporting, steps
+from worker import ledger, reporting, steps
 from worker.desk import Bell
 from worker.states import JobKind
 from worker.tables import Reception, Study
@@ -337,3 +340,39 @@ def test_a_peer_that_is_away_is_tried_again_with_growing_waits(ward: Ward) -> No
     ward.work()
     assert ward.states() == ["DELIVERED"]
     assert ward.records()[0]["reports"][0]["deliveries"][0]["attempts"] == 13
+
+
+def test_a_report_that_the_database_refuses_is_given_up_in_the_end(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, and says no each time: that is a matter of the study."""
+
+    def refuse(*_: object) -> None:
+        raise DataError("INSERT", {}, ValueError())
+
+    ready(ward)
+    monkeypatch.setattr(ledger, "save_report", refuse)
+    ward.work(seconds=600)
+    assert ward.states() == ["FAILED"]
+    assert ward.jobs()[0].last_error == "DataError"
+
+
+def test_a_database_that_is_away_each_time_gives_no_study_up(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = 20
+    save = ledger.save_report
+
+    def lose(*words: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise OperationalError("INSERT", {}, OSError())
+        save(*words)
+
+    ready(ward)
+    monkeypatch.setattr(ledger, "save_report", lose)
+    while left >= 0:
+        with suppress(OperationalError):
+            ward.work(seconds=60)
+    assert ward.states() == ["DELIVERED"]
