@@ -193,7 +193,8 @@ def _deliveries(settings: Settings) -> Check:
         return Check("deliveries", "no destination is away")
     words = [
         f"{each.destination} since {each.since:%Y-%m-%d %H:%M:%S}Z, {each.failures} tries, "
-        f"the next at {each.next_try_at:%H:%M:%S}Z: {each.last_error}"
+        f"the next at {each.next_try_at:%H:%M:%S}Z: "
+        f"{each.last_error.removeprefix(each.destination + ': ')}"
         for each in away
     ]
     return Check("deliveries", "away: " + "; ".join(words), "nothing is lost; see what is said")
