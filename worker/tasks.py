@@ -15,6 +15,7 @@ from typing import Any, ParamSpec
 
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
+from kombu.transport import virtual
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
@@ -29,9 +30,12 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-# The last four keep a message to a broker that is away from being tried for seconds. Messages that
-# wait for their time are not kept for another worker: the relay rings in their stead, and restoring
-# them while the broker is gone ends the worker (kombu 5.7).
+# Messages that a worker has in hand are not put back when it loses its broker: the relay rings in
+# their stead. To put them back on a connection that is gone ends the worker, or leaves a file in
+# the temporary folder (kombu 5.7).
+virtual.QoS.restore_at_shutdown = False
+
+# The last four keep a message to a broker that is away from being tried for seconds.
 REDIS_OPTIONS = {
     "ack_emulation": False,
     "socket_connect_timeout": 2,
