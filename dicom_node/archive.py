@@ -164,7 +164,8 @@ class Archive:
         with self._opened() as root:
             if not self._settle_if_same(root, study_instance_uid, name, data):
                 self._require_space(root, len(data))
-                durable.make_within(root, study_instance_uid)
+                if durable.make_within(root, study_instance_uid):
+                    self._settled.forget(study_instance_uid)
                 with durable.opened(study_instance_uid, root) as folder:
                     durable.write_whole(folder, name, data)
                     self._settled.settle(root, study_instance_uid, folder)

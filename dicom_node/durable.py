@@ -43,10 +43,13 @@ def make_folder(folder: Path) -> None:
             os.fsync(above)
 
 
-def make_within(parent: int, name: str) -> None:
-    """Make a folder, if it is not there; it becomes durable when `parent` is fsynced."""
-    with suppress(FileExistsError):
+def make_within(parent: int, name: str) -> bool:
+    """Make a folder, and tell so; it becomes durable when `parent` is fsynced."""
+    try:
         os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
 
 
 def is_within(folder: int, name: str) -> bool:
@@ -108,6 +111,11 @@ class SettledFolders:
         self._most = most
         self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def forget(self, name: str) -> None:
+        """Forget a folder that was made anew: its number may be that of the one before."""
+        with self._lock:
+            self._known.pop(name, None)
 
     def settle(self, parent: int, name: str, folder: int) -> None:
         """Make the name of an open folder durable in its parent."""

@@ -211,6 +211,8 @@ class Classifier:
         if not len(batch):
             return []
         logits, features = self.forward(batch)
+        if not np.isfinite(logits).all():
+            raise ValueError("the network's answer is no number")
         reasons = self.gate.judge(features)
         probability = softmax(logits, self.info.temperature)
         pneumonia = 1 - probability[:, self.info.labels.index(NORMAL)]

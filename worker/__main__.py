@@ -153,7 +153,7 @@ def node() -> None:
     )
     supervisor.mark_ready("node")
     stopped.wait()
-    running.shutdown(grace_s=10)
+    running.shutdown(grace_s=10, finish_s=10)
     doorbell.stop()
 
 

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 # How often the database is asked, and from which difference on a person is told.
 AGREE_S = 60.0
+AGAIN_S = 1.0
 MUCH = timedelta(seconds=5)
 
 
@@ -48,9 +49,11 @@ class DatabaseClock:
 
     def __call__(self) -> datetime:
         """Give the time, in UTC; this machine's as long as the database has never answered."""
-        if self._steady() >= self._ask_at and self._lock.acquire(blocking=False):
+        # Who has a time already does not wait for who asks.
+        if self._steady() >= self._ask_at and self._lock.acquire(blocking=self._agreed is None):
             try:
-                self._agree()
+                if self._steady() >= self._ask_at:
+                    self._agree()
             finally:
                 self._lock.release()
         if self._agreed is None:
@@ -60,11 +63,13 @@ class DatabaseClock:
 
     def _agree(self) -> None:
         before = self._steady()
-        self._ask_at = before + AGREE_S
         try:
             told = self._ask()
         except SQLAlchemyError:
-            return  # whoever asks for the time will find out by what they do next
+            # Whoever asks for the time will find out by what they do next.
+            self._ask_at = self._steady() + AGAIN_S
+            return
+        self._ask_at = before + AGREE_S
         self._agreed = ((before + self._steady()) / 2, told)
         off = local_time() - told
         if abs(off) > MUCH:

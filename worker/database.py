@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import ConfigurationError
@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 SessionFactory = Callable[[], Session]
 
 # What says nothing of the rows that were to be written: no connection, a server that ends or has
-# become read-only, a lock that was waited for too long, a full disk. Others concern the work.
-DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
+# become read-only, a lock or a connection that was waited for too long, a full disk. Others concern
+# the work.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, TimeoutError)
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -43,7 +44,9 @@ def build_engine(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_pre_ping=True, pool_size=20, connect_args=_REACHING)
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_size=20, max_overflow=60, connect_args=_REACHING
+        )
         event.listen(engine, "connect", _prepare_postgresql)
         return engine
     if parsed.database:

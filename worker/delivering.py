@@ -16,6 +16,7 @@ from dicom_node.peer import Peer
 from dicom_node.status import describe, is_success
 from dicom_node.tls import client_context
 from worker import ledger
+from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held
 from worker.destinations import Destination
 from worker.ledger import Claim, LeaseLost
@@ -39,6 +40,13 @@ ANSWER_S, ANSWER_MAX_S = 600, 6 * 3600
 ASK_AGAIN_S, ALONE_S = 60, 1
 # How long to wait for an archive that is away.
 AWAY_S = 5
+# How many limits of one exchange a delivery may take in all; its process ends then, as it hangs
+# where no limit reaches.
+LIMIT = 100
+# Workers that die with a delivery in hand mostly do so for other reasons: it takes long.
+MOST_DEATHS = 20
+# What may go wrong with a delivery; the text of anything else might quote a patient.
+FORESEEN = (PeerError, ReportRefused, ConfigurationError, ArchiveAway, FileGone)
 
 
 class Deliver(Protocol):
@@ -103,8 +111,13 @@ def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bel
             session, JobKind.DELIVER, 1, desk.clock(), desk.lease, destination=destination
         )
     for claim in claims:
+        if claim.deaths >= MOST_DEATHS:
+            with desk.sessions() as session, session.begin():
+                words = f"it ended its worker {claim.deaths} times"
+                ledger.save_failed_delivery(session, claim, None, words, None)
+            continue
         try:
-            with held(desk, claims):
+            with held(desk, claims, LIMIT * desk.settings.delivery_timeout_s):
                 if _deliver_one(desk, claim, desk.settings.destination(destination), send):
                     announce(Bell(JobKind.COMMIT, destination))
         except LeaseLost:
@@ -128,8 +141,14 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, send: Deliv
             settings.delivery_timeout_s,
             companions=list(companions.values()), tls=_context(desk, destination),
         )  # fmt: skip
-    except (PeerError, ReportRefused, ConfigurationError, ArchiveAway, FileGone) as error:
-        _save_failure(desk, claim, destination, uid, error)
+    except FORESEEN as error:
+        _save_failure(desk, claim, destination, uid, error, str(error))
+        return False
+    except DATABASE_AWAY:
+        raise
+    except Exception as error:
+        log.exception("report %s could not be sent", uid)
+        _save_failure(desk, claim, destination, uid, error, type(error).__name__)
         return False
     answer = "; ".join([describe(delivered.status), *_refused(list(companions), delivered)])
     commit = destination.commitment and delivered.offers_commitment
@@ -160,17 +179,18 @@ def _refused(companions: Sequence[Companion], delivered: Delivered) -> list[str]
 
 
 def _save_failure(
-    desk: Desk, claim: Claim, destination: Destination, uid: str, error: Exception
+    desk: Desk, claim: Claim, destination: Destination, uid: str, error: Exception, words: str
 ) -> None:
     """Save what went wrong: for a person, or for another try."""
     status = getattr(error, "status", None)
+    elsewhere = isinstance(error, ArchiveAway | ConfigurationError | PeerError) and status is None
     with desk.sessions() as session, session.begin():
         if not ledger.is_held(session, claim):
             return  # what a sender says that was overtaken may not be true any more
         due_at = _next_try(desk, session, claim, destination, error)
-        ledger.save_failed_delivery(session, claim, status, str(error), due_at)
+        ledger.save_failed_delivery(session, claim, status, words, due_at, counts=not elsewhere)
     next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"
-    log.warning("report %s to %s: %s; %s", uid, destination.peer, error, next_try)
+    log.warning("report %s to %s: %s; %s", uid, destination.peer, words, next_try)
 
 
 def _next_try(
@@ -184,7 +204,7 @@ def _next_try(
     name, settings = str(destination.peer), desk.settings
     if isinstance(error, ArchiveAway):
         return desk.back_off(1, AWAY_S, AWAY_S)
-    if isinstance(error, FileGone):  # seen so for a moment, or for good
+    if isinstance(error, FileGone) or not isinstance(error, FORESEEN):  # for a moment, or for good
         last = claim.tries >= settings.max_attempts
         return None if last else desk.back_off(claim.tries, AWAY_S, ASK_AGAIN_S)
     if isinstance(error, ReportRefused | AssociationRejected):
@@ -218,7 +238,7 @@ def commit(desk: Desk, destination: str, ask: Request, announce: Callable[[Bell]
         )  # fmt: skip
     if not claims:
         return 0
-    with held(desk, claims):
+    with held(desk, claims, LIMIT * desk.settings.delivery_timeout_s):
         _ask(desk, claims, desk.settings.destination(destination), ask)
     announce(Bell(JobKind.COMMIT, destination))
     return len(claims)
@@ -254,7 +274,7 @@ def _request(
             peer, settings.ae_title, transaction_uid,
             timeout_s=settings.delivery_timeout_s, tls=_context(desk, destination),
         )  # fmt: skip
-    except ReportRefused as error:
+    except (ReportRefused, AssociationRejected) as error:
         if len(claims) > 1:  # one of them may be why: what has failed is claimed alone
             _ask_again(desk, claims, str(error), ALONE_S)
         else:

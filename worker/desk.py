@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.archive import Archive
 from dicom_node.decoder_child import Decoder
@@ -83,10 +83,11 @@ def held(desk: Desk, claims: Sequence[Claim], limit_s: float = math.inf) -> Iter
                 )
                 return desk.end_process()
             try:
-                with desk.sessions() as session, session.begin():
-                    ledger.extend(session, claims, desk.clock() + desk.lease)
-            except DBAPIError as error:
-                log.warning("a lease was not extended: %s", type(error.orig).__name__)
+                for claim in claims:  # each by itself: who locks several does it in another order
+                    with desk.sessions() as session, session.begin():
+                        ledger.extend(session, [claim], desk.clock() + desk.lease)
+            except SQLAlchemyError as error:
+                log.warning("a lease was not extended: %s", type(error).__name__)
 
     thread = threading.Thread(target=beat, name="lease", daemon=True)
     thread.start()
@@ -110,11 +111,11 @@ def _handed_back(desk: Desk, claims: Sequence[Claim], error: Exception) -> bool:
     """
     away = isinstance(error, DATABASE_AWAY)
     try:
-        with desk.sessions() as session, session.begin():
-            for claim in claims:
-                due_at = desk.back_off(1 if away else claim.tries, 1, 60)
+        for claim in claims:
+            due_at = desk.back_off(1 if away else claim.tries, 1, 60)
+            with desk.sessions() as session, session.begin():
                 ledger.hand_back(session, claim, due_at, type(error).__name__, counts=not away)
-    except DBAPIError:
+    except SQLAlchemyError:
         return False
     return True
 

@@ -8,6 +8,9 @@ from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sqlalchemy.exc import DBAPIError
+
+from dicom_node.decoder_child import DecoderAway
 from dicom_node.errors import InstanceError, InvalidInstance
 from worker import ledger
 from worker.companions import write_companions
@@ -34,11 +37,17 @@ MODEL_FAILURE, WORKER_FAILURE = "MODEL_FAILURE", "WORKER_FAILURE"
 MOST_DEATHS = 2
 # How long to wait for an archive that is away, or for memory.
 AWAY_S = 5
+# How much longer than a failure of the instance a lack of this machine is borne.
+PATIENCE = 5
 CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
 
 
 class _Away(str):
     """The error of a try that says nothing about the instance: archive or memory were lacking."""
+
+
+class _Scarce(str):
+    """The error of a try that this machine lacked something for; much later it is a failure."""
 
 
 class _Gone(str):
@@ -134,6 +143,9 @@ def _answers(
         except FileGone as error:
             log.warning("%s cannot be assessed: %s", instance.sop_instance_uid, error)
             answers[instance.id] = _Gone(error)
+        except (MemoryError, DecoderAway, OSError) as error:
+            log.warning("%s: %s", instance.sop_instance_uid, type(error).__name__)
+            answers[instance.id] = _Scarce(type(error).__name__)
         except Exception as error:
             log.exception("%s could not be prepared", instance.sop_instance_uid)
             answers[instance.id] = type(error).__name__
@@ -205,10 +217,19 @@ def _save_findings(
     for claim in claims:
         answer = answers[claim.subject_id]
         failed = isinstance(answer, str) and not isinstance(answer, _Away | _Gone)
-        if failed and claim.tries >= desk.settings.max_attempts:
+        most = desk.settings.max_attempts * (PATIENCE if isinstance(answer, _Scarce) else 1)
+        if failed and claim.tries >= most:
             answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
-        with desk.sessions() as session, session.begin():
-            _save_answer(desk, session, claim, model_id, answer)
+        try:
+            with desk.sessions() as session, session.begin():
+                _save_answer(desk, session, claim, model_id, answer)
+        except DATABASE_AWAY:
+            raise
+        except DBAPIError as error:  # what was found is nothing that a database takes
+            log.error("instance %d: %s", claim.subject_id, type(error).__name__)  # noqa: TRY400
+            answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
+            with desk.sessions() as session, session.begin():
+                _save_answer(desk, session, claim, model_id, answer)
     with desk.sessions() as session:
         return ledger.ready_studies(session, (c.study_id for c in claims), now, desk.silence)
 
@@ -255,34 +276,40 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
             with desk.sessions() as session, session.begin():
                 ledger.bury(session, claim, "it ended its worker each time")
             continue
-        try:
-            with held(desk, claims, desk.settings.step_limit_s):
-                _report_one(desk, claim, announce)
-        except LeaseLost:
-            uid = _study_uid(desk, claim)
-            log.info("study %s changed while it was reported; it is reported anew", uid)
-        except ArchiveAway as error:
-            log.warning("study %s cannot be reported now: %s", _study_uid(desk, claim), error)
-            due_at = desk.back_off(1, AWAY_S, AWAY_S)
-            with desk.sessions() as session, session.begin():
-                ledger.put_back(session, claim, due_at, str(error), counts=False)
-        except (InstanceError, FileGone) as error:
-            log.error(  # noqa: TRY400  the line says it all
-                "study %s cannot be reported: %s", _study_uid(desk, claim), error
-            )
-            _try_report_later(desk, claim, error)
-        except DATABASE_AWAY:
-            raise  # says nothing of the study, and nothing can be saved of it now
-        except Exception as error:
-            log.exception("study %s could not be reported", _study_uid(desk, claim))
-            _try_report_later(desk, claim, error)
+        with held(desk, claims, desk.settings.step_limit_s):
+            _report_or_say_why(desk, claim, announce)
     return len(claims)
+
+
+def _report_or_say_why(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> None:
+    try:
+        _report_one(desk, claim, announce)
+    except LeaseLost:
+        uid = _study_uid(desk, claim)
+        log.info("study %s changed while it was reported; it is reported anew", uid)
+        with desk.sessions() as session, session.begin():
+            ledger.take_death_back(session, claim)
+    except ArchiveAway as error:
+        log.warning("study %s cannot be reported now: %s", _study_uid(desk, claim), error)
+        due_at = desk.back_off(1, AWAY_S, AWAY_S)
+        with desk.sessions() as session, session.begin():
+            ledger.put_back(session, claim, due_at, str(error), counts=False)
+    except (InstanceError, FileGone) as error:
+        log.error(  # noqa: TRY400  the line says it all
+            "study %s cannot be reported: %s", _study_uid(desk, claim), error
+        )
+        _try_report_later(desk, claim, error)
+    except DATABASE_AWAY:
+        raise  # says nothing of the study, and nothing can be saved of it now
+    except Exception as error:
+        log.exception("study %s could not be reported", _study_uid(desk, claim))
+        _try_report_later(desk, claim, error)
 
 
 def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> None:
     with desk.sessions() as session, session.begin():
-        ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
         story = ledger.story(session, claim.study_id, desk.clock())
+        ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
         if story is None:
             words = "instances are to be classified"
             ledger.put_back(session, claim, desk.clock(), words, counts=False)

@@ -85,11 +85,18 @@ def save_delivered(
 
 
 def save_failed_delivery(
-    session: Session, claim_: Claim, status: int | None, answer: str, due_at: datetime | None
+    session: Session,
+    claim_: Claim,
+    status: int | None,
+    answer: str,
+    due_at: datetime | None,
+    *,
+    counts: bool = True,
 ) -> None:
     """Save what went wrong: tried again at `due_at`, or given up for a person when None.
 
-    A lost lease is not an error: whoever holds the work by now answers for it.
+    A try that says nothing about the report itself does not count as one of it. A lost
+    lease is not an error: whoever holds the work by now answers for it.
     """
     try:
         if withdraw_superseded(session, claim_):
@@ -97,7 +104,7 @@ def save_failed_delivery(
     except LeaseLost:
         return
     if due_at is not None:
-        if put_back(session, claim_, due_at, answer):
+        if put_back(session, claim_, due_at, answer, counts=counts):
             _answered(session, claim_, status, answer)
     elif bury(session, claim_, answer):
         delivery = _answered(session, claim_, status, answer)

@@ -138,6 +138,10 @@ def claim(
     Work that failed or whose worker died is claimed alone, so that a poisonous instance never
     takes its batch mates with it a second time. A lease that ran out is the death of a worker.
     """
+    if destination is not None and session.get_bind().dialect.name == "postgresql":
+        # One after the other: two at once would each see the destination idle.
+        turn = func.pg_advisory_xact_lock(func.hashtext(f"{kind} {destination}"))
+        session.execute(select(turn))
     jobs = session.scalars(
         select(Job)
         .where(*claimable(kind, now, silence, destination))
@@ -167,7 +171,8 @@ def extend(session: Session, claims: Sequence[Claim], until: datetime) -> None:
 
 
 def is_held(session: Session, claim_: Claim) -> bool:
-    """Tell whether nobody has taken claimed work over."""
+    """Take the study for a change, and tell whether nobody has taken claimed work over."""
+    session.get_one(Study, claim_.study_id, with_for_update=True)
     mine = exists().where(Job.id == claim_.job_id, Job.token == claim_.token)
     return bool(session.scalar(select(mine)))
 
@@ -223,8 +228,12 @@ def hand_back(
     session: Session, claim_: Claim, due_at: datetime, error: str, *, counts: bool
 ) -> None:
     """Release work that its worker could not finish; where it lost the lease, that was no death."""
-    if not put_back(session, claim_, due_at, error, counts=counts):
+    mine = (Job.id == claim_.job_id, Job.token == claim_.token)
+    state = session.scalar(select(Job.state).where(*mine).with_for_update())
+    if state is None:
         take_death_back(session, claim_)
+    elif state == JobState.LEASED:  # else the step has said what becomes of it
+        put_back(session, claim_, due_at, error, counts=counts)
 
 
 def take_death_back(session: Session, claim_: Claim) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.storage_scp import Outcome, Received
-from worker.ledger.jobs import insert, move, owe
+from worker.ledger.jobs import insert, move, note_dead_letters, owe
 from worker.states import JobKind, StudyEvent, StudyState
 from worker.tables import Instance, Job, Reception, Study
 
@@ -48,6 +48,7 @@ def record(session: Session, received: Received, *, quiet: timedelta) -> Outcome
     move(study, StudyEvent.STORED)
     owe(session, JobKind.CLASSIFY, instance.id, study.id, received.received_at)
     owe(session, JobKind.REPORT, study.id, study.id, received.received_at + quiet)
+    note_dead_letters(session, study)
     _note_reception(session, received, study.id)
     return Outcome.STORED
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from tests.fakes import NOON
-from worker.clock import AGREE_S, DatabaseClock, clock_of
+from tests.fakes import NOON, in_threads
+from worker.clock import AGAIN_S, AGREE_S, DatabaseClock, clock_of
 
 
 class Server:
@@ -77,3 +78,32 @@ def test_every_database_has_a_clock(engine: Engine) -> None:
     told = clock_of(engine)()
     assert abs(told - datetime.now(UTC)) < timedelta(seconds=60)
     assert told.utcoffset() == timedelta(0)
+
+
+def test_who_asks_first_waits_for_the_answer_and_nobody_goes_by_another_time() -> None:
+    server = Server()
+    answer = threading.Event()
+
+    def ask() -> datetime:
+        assert answer.wait(30)
+        return server.ask()
+
+    clock = DatabaseClock(ask, lambda: server.steady_s)
+
+    def tell(number: int) -> datetime:
+        if number == 3:
+            answer.set()
+        return clock()
+
+    assert in_threads(4, tell) == [NOON] * 4
+    assert server.asked == 1
+
+
+def test_a_database_that_was_away_at_first_is_asked_again_soon() -> None:
+    server = Server()
+    server.told = None
+    clock = server.clock()
+    clock()
+    server.told = NOON
+    server.steady_s += AGAIN_S
+    assert clock() == NOON

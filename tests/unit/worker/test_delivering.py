@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import AssociationRejected, PeerError, ReportRefused
 from tests.certificates import Authority
-from tests.ward import PACS, VIEWER, Ward, chest
+from tests.ward import PACS, VIEWER, Killed, Ward, chest
 from worker import relay
+from worker.delivering import MOST_DEATHS
 from worker.desk import Bell
 from worker.states import JobKind
 from worker.tables import Companion, Delivery, Outage
@@ -257,9 +258,46 @@ def test_killed_at_any_moment_a_report_arrives_and_always_the_same(ward: Ward) -
 def test_a_failure_that_nobody_foresaw_keeps_the_delivery_owed(ward: Ward) -> None:
     ward.send.answers = [KeyError("surprise")]
     reported(ward)
-    with pytest.raises(KeyError):
-        ward.deliver(PACS)
-    ward.work(seconds=ward.settings.lease_s + 1)
+    ward.deliver(PACS)
+    ward.work(seconds=60)
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_a_failure_that_nobody_foresaw_each_time_is_a_dead_letter(ward: Ward) -> None:
+    ward.send.answers = [KeyError("Surname^Name")] * 99
+    reported(ward)
+    ward.work(seconds=3600)
+    assert ward.states() == ["FAILED"]
+    assert {(job.state, job.last_error) for job in ward.jobs()} == {("DEAD", "KeyError")}
+
+
+def test_a_delivery_that_ends_its_worker_each_time_is_a_dead_letter(ward: Ward) -> None:
+    def die() -> None:
+        raise Killed
+
+    reported(ward)
+    ward.send.during = die
+    for _ in range(MOST_DEATHS):
+        with pytest.raises(Killed):
+            ward.deliver(PACS)
+        ward.clock.forward(ward.settings.lease_s)
+    ward.deliver(PACS)
+    (job,) = [job for job in ward.jobs() if job.state == "DEAD"]
+    assert job.last_error == f"it ended its worker {MOST_DEATHS} times"
+
+
+def test_a_file_that_is_gone_for_a_moment_after_a_long_outage_is_tried_again(ward: Ward) -> None:
+    ward.send.answers = [PeerError("down", PACS)] * 9
+    reported(ward)
+    for _ in range(9):
+        ward.clock.forward(ward.settings.delivery_retry_max_s)
+        assert ward.deliver(PACS) == 1
+    file = Path(str(ward.reports()[0].filename))
+    away = file.rename(file.with_suffix(".away"))
+    ward.clock.forward(ward.settings.delivery_retry_max_s)
+    ward.deliver(PACS)
+    away.rename(file)
+    ward.work(seconds=120)
     assert ward.states() == ["DELIVERED"]
 
 

@@ -266,3 +266,32 @@ def test_a_worker_that_lost_its_lease_and_is_alive_takes_its_death_back(desk: De
     assert (job.deaths, job.attempts) == (0, 1)
     desk.do(ledger.take_death_back, heir)
     assert [job.deaths for job in desk.all(Job)] == [0, 0]
+
+
+def test_of_many_workers_at_once_one_sends_to_a_destination(desk: Desk) -> None:
+    for _ in range(6):
+        desk.ready()
+        desk.report()
+    claimed = [
+        claim
+        for mine in in_threads(6, lambda _: desk.claim(DELIVER, 1, destination=PACS))
+        for claim in mine
+    ]
+    assert len(claimed) == 1
+
+
+def test_what_was_given_up_is_not_handed_back(desk: Desk) -> None:
+    desk.receive()
+    (claim,) = desk.claim(CLASSIFY)
+    desk.do(ledger.bury, claim, "gone")
+    desk.do(ledger.hand_back, claim, desk.clock(), "later", counts=True)
+    (job,) = [job for job in desk.all(Job) if job.kind == CLASSIFY]
+    assert (job.state, job.last_error) == ("DEAD", "gone")
+
+
+def test_a_late_image_hides_no_dead_letter(desk: Desk) -> None:
+    desk.receive("1.2")
+    (claim,) = desk.claim(CLASSIFY)
+    desk.do(ledger.bury, claim, "gone")
+    desk.receive("1.2")
+    assert desk.study_state("1.2") == "FAILED"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node.decoder_child import DecoderAway
 from model.predict import Prediction
 from tests import datasets
 from tests.fakes import PRESENT
 from tests.ward import Killed, Ward, chest
+from worker import ledger, steps
 from worker.desk import Bell
 from worker.states import JobKind
 
@@ -248,3 +252,39 @@ def test_killed_at_any_moment_each_instance_is_answered_once(ward: Ward) -> None
     assert len(ward.findings()) == 2 * (killed + 1)
     assert set(ward.reasons()) == {None}
     assert ward.states() == ["DELIVERED"] * (killed + 1)
+
+
+@pytest.mark.parametrize("lack", [MemoryError(), DecoderAway("killed"), OSError(12, "no memory")])
+def test_what_this_machine_lacks_for_some_minutes_is_no_failure_of_the_image(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, lack: Exception
+) -> None:
+    left = 12
+    pixels_of = steps.pixels_of
+
+    def lacking(*words: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise lack
+        return pixels_of(*words)
+
+    monkeypatch.setattr(steps, "pixels_of", lacking)
+    ward.receive_study()
+    ward.work(seconds=3600)
+    assert ward.reasons() == [None]
+
+
+def test_an_answer_that_no_database_takes_is_a_failure_of_the_model(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = ledger.save_finding
+
+    def refuse(session: Any, claim: Any, model: int, new: Any, now: Any) -> None:
+        if new.assessed and claim.subject_id == 2:
+            raise DataError("INSERT", {}, ValueError())
+        save(session, claim, model, new, now)
+
+    monkeypatch.setattr(ledger, "save_finding", refuse)
+    ward.receive_study(3)
+    ward.work(seconds=60)
+    assert ward.reasons() == [None, "MODEL_FAILURE", None]
