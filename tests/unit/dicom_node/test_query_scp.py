@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 import pytest
 from pydicom.dataset import Dataset
@@ -195,6 +196,7 @@ def test_a_query_that_is_cancelled_ends(start, monkeypatch):
 
     def endless(_):
         while True:
+            time.sleep(0.01)  # the library reads when it has nothing to send
             yield read_back(image())
 
     assoc = associate(start(services={"find": endless}), STUDY_ROOT_FIND)
