@@ -116,6 +116,9 @@ class Guard:
         self._dul._decode_pdu = self._decode_or_tell
         self._look = self._dul._is_transport_event
         self._dul._is_transport_event = self._look_unless_busy
+        self._send = self._dul._process_recv_primitive
+        self._dul._process_recv_primitive = self._send_in_turn
+        self._has_sent = False
         self._waiting = assoc.dimse.msg_queue
         self._run = self._dul.run
         self._dul.run = self._run_or_tell
@@ -166,6 +169,19 @@ class Guard:
         if self._state == _OPEN and self._waiting.qsize() > _MOST_WAITING:
             return False
         return bool(self._look())
+
+    def _send_in_turn(self) -> bool:
+        """Send no two messages in a row without a look at what came meanwhile.
+
+        The library reads when it has nothing to send: while answers are found faster than they go
+        out, it would not hear that the peer cancels or aborts.
+        """
+        if self._has_sent and self._state == _OPEN and self._look_unless_busy():
+            self._dul._idle_timer.restart()
+            self._has_sent = False
+            return True
+        self._has_sent = bool(self._send())
+        return self._has_sent
 
     def _receive(self, size: int) -> bytearray:
         """Read `size` bytes: the six of a PDU's header, then the rest of it, and so on.

@@ -3,10 +3,12 @@
 import logging
 import sys
 import time
+from itertools import repeat
 
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
+from pynetdicom.dul import DULServiceProvider
 
 from dicom_node import query_scp
 from dicom_node.peer import Peer
@@ -200,6 +202,26 @@ def test_a_query_that_is_cancelled_ends(start, monkeypatch):
             yield read_back(image())
 
     assoc = associate(start(services={"find": endless}), STUDY_ROOT_FIND)
+    statuses = []
+    for status, _ in assoc.send_c_find(keys(StudyInstanceUID=""), STUDY_ROOT_FIND, msg_id=7):
+        statuses.append(status.Status)
+        if len(statuses) == 3:
+            assoc.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
+    assert statuses[-1] == 0xFE00
+    assoc.release()
+
+
+def test_a_cancellation_is_heard_while_more_is_found_than_can_be_sent(start, monkeypatch):
+    monkeypatch.setattr(query_scp, "MATCH_LIMIT", sys.maxsize)
+    send = DULServiceProvider._send
+
+    def send_slowly(dul, pdu):
+        time.sleep(0.005 if dul.assoc.is_acceptor else 0)
+        send(dul, pdu)
+
+    monkeypatch.setattr(DULServiceProvider, "_send", send_slowly)
+    node = start(services={"find": lambda _: repeat(read_back(image()), 3000)})
+    assoc = associate(node, STUDY_ROOT_FIND)
     statuses = []
     for status, _ in assoc.send_c_find(keys(StudyInstanceUID=""), STUDY_ROOT_FIND, msg_id=7):
         statuses.append(status.Status)
