@@ -38,8 +38,8 @@ CONFIRMED_AT_ONCE = 32
 ANSWER_S, ANSWER_MAX_S = 600, 6 * 3600
 # How long to wait before asking again a destination that cannot be reached, or each report alone.
 ASK_AGAIN_S, ALONE_S = 60, 1
-# How long to wait for an archive that is away.
-AWAY_S = 5
+# How long to wait at first for a file that is gone, or after what nobody foresaw.
+GONE_S = 5
 # How many limits of one exchange a delivery may take in all; its process ends then, as it hangs
 # where no limit reaches.
 LIMIT = 100
@@ -203,10 +203,10 @@ def _next_try(
     """
     name, settings = str(destination.peer), desk.settings
     if isinstance(error, ArchiveAway):
-        return desk.back_off(1, AWAY_S, AWAY_S)
+        return desk.shortly()
     if isinstance(error, FileGone) or not isinstance(error, FORESEEN):  # for a moment, or for good
         last = claim.tries >= settings.max_attempts
-        return None if last else desk.back_off(claim.tries, AWAY_S, ASK_AGAIN_S)
+        return None if last else desk.back_off(claim.tries, GONE_S, ASK_AGAIN_S)
     if isinstance(error, ReportRefused | AssociationRejected):
         ledger.end_outage(session, name)
         return None

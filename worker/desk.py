@@ -28,6 +28,8 @@ from worker.states import JobKind
 
 log = logging.getLogger(__name__)
 
+AWAY_S = 5
+
 
 def end_this_process() -> None:
     """End at once, as a crash would: whatever is in hand is taken over by others."""
@@ -60,6 +62,10 @@ class Desk:
         """How long an open association may be silent before it counts as gone."""
         return timedelta(seconds=self.settings.network_timeout_s)
 
+    def shortly(self) -> datetime:
+        """Give the time of the next try where the archive is away, or memory is lacking."""
+        return self.back_off(1, AWAY_S, AWAY_S)
+
     def back_off(self, attempts: int, first_s: float, most_s: float) -> datetime:
         """Give the time of the next try: doubling, capped, with jitter of up to a quarter."""
         wait = min(most_s, first_s * 2 ** min(attempts - 1, 30))
@@ -85,7 +91,7 @@ def held(desk: Desk, claims: Sequence[Claim], limit_s: float = math.inf) -> Iter
             try:
                 for claim in claims:  # each by itself: who locks several does it in another order
                     with desk.sessions() as session, session.begin():
-                        ledger.extend(session, [claim], desk.clock() + desk.lease)
+                        ledger.extend(session, claim, desk.clock() + desk.lease)
             except SQLAlchemyError as error:
                 log.warning("a lease was not extended: %s", type(error).__name__)
 

@@ -35,8 +35,6 @@ MODEL_FAILURE, WORKER_FAILURE = "MODEL_FAILURE", "WORKER_FAILURE"
 # After so many workers that died with an instance in their hands no other is given it: the first
 # time it may have been one of its batch mates, the second time it was alone.
 MOST_DEATHS = 2
-# How long to wait for an archive that is away, or for memory.
-AWAY_S = 5
 # How much longer than a failure of the instance a lack of this machine is borne.
 PATIENCE = 5
 CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
@@ -238,7 +236,7 @@ def _save_answer(
     desk: Desk, session: Any, claim: Claim, model_id: int, answer: NewFinding | str
 ) -> None:
     if isinstance(answer, _Away):
-        ledger.put_back(session, claim, desk.back_off(1, AWAY_S, AWAY_S), answer, counts=False)
+        ledger.put_back(session, claim, desk.shortly(), answer, counts=False)
         return
     if isinstance(answer, _Gone) and claim.tries >= desk.settings.max_attempts:
         ledger.bury(session, claim, answer)
@@ -291,9 +289,8 @@ def _report_or_say_why(desk: Desk, claim: Claim, announce: Callable[[Bell], None
             ledger.take_death_back(session, claim)
     except ArchiveAway as error:
         log.warning("study %s cannot be reported now: %s", _study_uid(desk, claim), error)
-        due_at = desk.back_off(1, AWAY_S, AWAY_S)
         with desk.sessions() as session, session.begin():
-            ledger.put_back(session, claim, due_at, str(error), counts=False)
+            ledger.put_back(session, claim, desk.shortly(), str(error), counts=False)
     except (InstanceError, FileGone) as error:
         log.error(  # noqa: TRY400  the line says it all
             "study %s cannot be reported: %s", _study_uid(desk, claim), error

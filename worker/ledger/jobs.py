@@ -163,11 +163,10 @@ def claim(
     ]
 
 
-def extend(session: Session, claims: Sequence[Claim], until: datetime) -> None:
+def extend(session: Session, claim_: Claim, until: datetime) -> None:
     """Keep claimed work for longer; what was lost or put back meanwhile stays so."""
-    for claim_ in claims:
-        mine = (Job.id == claim_.job_id, Job.token == claim_.token, Job.state == JobState.LEASED)
-        session.execute(update(Job).where(*mine).values(due_at=until))
+    mine = (Job.id == claim_.job_id, Job.token == claim_.token, Job.state == JobState.LEASED)
+    session.execute(update(Job).where(*mine).values(due_at=until))
 
 
 def is_held(session: Session, claim_: Claim) -> bool:

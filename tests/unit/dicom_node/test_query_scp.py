@@ -192,23 +192,28 @@ def test_too_many_to_search_are_out_of_resources(holds, monkeypatch):
     assert status.ErrorComment == "Too many to search; give an ID, an accession number or a date"
 
 
+def last_status_when_cancelled(node):
+    """Cancel a query after three answers; give the status that ends it."""
+    assoc = associate(node, STUDY_ROOT_FIND)
+    statuses = []
+    for status, _ in assoc.send_c_find(keys(StudyInstanceUID=""), STUDY_ROOT_FIND, msg_id=7):
+        statuses.append(status.Status)
+        if len(statuses) == 3:
+            assoc.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
+    assoc.release()
+    return statuses[-1]
+
+
 def test_a_query_that_is_cancelled_ends(start, monkeypatch):
     for limit in ("MATCH_LIMIT", "SEARCH_LIMIT"):
         monkeypatch.setattr(query_scp, limit, sys.maxsize)
 
     def endless(_):
         while True:
-            time.sleep(0.01)  # the library reads when it has nothing to send
+            time.sleep(0.01)  # as a database takes some time
             yield read_back(image())
 
-    assoc = associate(start(services={"find": endless}), STUDY_ROOT_FIND)
-    statuses = []
-    for status, _ in assoc.send_c_find(keys(StudyInstanceUID=""), STUDY_ROOT_FIND, msg_id=7):
-        statuses.append(status.Status)
-        if len(statuses) == 3:
-            assoc.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
-    assert statuses[-1] == 0xFE00
-    assoc.release()
+    assert last_status_when_cancelled(start(services={"find": endless})) == 0xFE00
 
 
 def test_a_cancellation_is_heard_while_more_is_found_than_can_be_sent(start, monkeypatch):
@@ -221,14 +226,7 @@ def test_a_cancellation_is_heard_while_more_is_found_than_can_be_sent(start, mon
 
     monkeypatch.setattr(DULServiceProvider, "_send", send_slowly)
     node = start(services={"find": lambda _: repeat(read_back(image()), 3000)})
-    assoc = associate(node, STUDY_ROOT_FIND)
-    statuses = []
-    for status, _ in assoc.send_c_find(keys(StudyInstanceUID=""), STUDY_ROOT_FIND, msg_id=7):
-        statuses.append(status.Status)
-        if len(statuses) == 3:
-            assoc.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
-    assert statuses[-1] == 0xFE00
-    assoc.release()
+    assert last_status_when_cancelled(node) == 0xFE00
 
 
 def test_what_is_not_offered_is_not_accepted(start):
