@@ -40,6 +40,12 @@ class Radiograph:
     sop_instance_uid: str
     data: bytes
 
+    @property
+    def data_set(self) -> bytes:
+        """The data set alone, as it goes over the network (PS3.7 9.3.1)."""
+        # PS3.10 7.1: 128 bytes, the prefix, and (0002,0000), which says how long the rest is.
+        return self.data[144 + int.from_bytes(self.data[140:144], "little") :]
+
 
 @cache
 def _chest(side: int, bits: int) -> NDArray[np.uint16]:

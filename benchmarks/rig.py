@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,36 +42,76 @@ def environment(home: Path, port: int, settings: Mapping[str, str]) -> dict[str,
 
 
 @contextmanager
-def process(
-    words: list[str], env: Mapping[str, str], ready: str, log: Path
+def program(
+    words: Sequence[str | Path], env: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a Python program until the block ends; begin when it prints a line with `ready`.
-
-    Raises
-    ------
-    PacsWorkerError
-        When it ends, or is not ready, in time.
-    """
+    """Run a program until the block ends, and stop it as Ctrl-C does; its errors go to a file."""
     with log.open("ab") as errors:
-        running = subprocess.Popen(  # noqa: S603  our own programs
-            [sys.executable, *words], env=env, stdout=subprocess.PIPE, stderr=errors, text=True
+        running = subprocess.Popen(  # noqa: S603  our own programs, and peers
+            [*map(str, words)], env=env, stdout=subprocess.PIPE, stderr=errors, text=True
         )
-    timer = threading.Timer(_START_S, running.kill)
-    timer.start()
     try:
-        assert running.stdout is not None  # it is a pipe
-        if not any(ready in line for line in running.stdout):
-            raise PacsWorkerError(f"{' '.join(words)} did not start:\n{log.read_text()[-2000:]}")
-        timer.cancel()
         yield running
     finally:
-        timer.cancel()
         running.send_signal(signal.SIGINT)
         try:
             running.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             running.kill()
             running.wait()
+
+
+@contextmanager
+def process(
+    words: Sequence[str], env: Mapping[str, str], ready: str, log: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a Python program; begin when it prints a line with `ready`.
+
+    Raises
+    ------
+    PacsWorkerError
+        When it ends, or is not ready, in time.
+    """
+    with program([sys.executable, *words], env, log) as running:
+        timer = threading.Timer(_START_S, running.kill)
+        timer.start()
+        assert running.stdout is not None  # it is a pipe
+        is_ready = any(ready in line for line in running.stdout)
+        timer.cancel()
+        if not is_ready:
+            raise PacsWorkerError(f"{' '.join(words)} did not start:\n{log.read_text()[-2000:]}")
+        yield running
+
+
+def wait_for_port(port: int, log: Path) -> None:
+    """Wait until somebody listens on a port of the loopback interface.
+
+    Raises
+    ------
+    PacsWorkerError
+        When nobody does in time.
+    """
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    raise PacsWorkerError(f"nobody listens on port {port}:\n{log.read_text()[-2000:]}")
+
+
+@contextmanager
+def node(settings: Mapping[str, str] | None = None) -> Iterator[tuple[Peer, int]]:
+    """Run the node alone, with its broker and database; give where it listens, and its process."""
+    with tempfile.TemporaryDirectory(prefix="cxr-bench-node-") as name:
+        home, log, port = Path(name), Path(name) / "log", free_port()
+        env = environment(home, port, settings or {})
+        role = [sys.executable, "-m", "worker"]
+        upgrade = [*role, "db", "upgrade"]
+        subprocess.run(upgrade, env=env, check=True, capture_output=True)  # noqa: S603
+        with program([*role, "redis"], env, log), program([*role, "node"], env, log) as running:
+            wait_for_port(port, log)
+            yield Peer(NODE, "127.0.0.1", port), running.pid
 
 
 @contextmanager
