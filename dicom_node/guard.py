@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
+
+from dicom_node.data_values import HEADER, LAST_FRAGMENT, P_DATA_TF, DataValues
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +27,16 @@ OPENING_LIMIT: Final = 1 << 20
 UNLIMITED_PDU: Final = 64 << 20
 MESSAGE_LIMIT: Final = 512 << 20
 
-_HEADER = struct.Struct(">BxL")  # PS3.8 9.3.1: type, reserved, length of the rest
-_PDV = struct.Struct(">LBB")  # PS3.8 9.3.5.1, E.2: length, context id, message control header
-_LAST_FRAGMENT = 0x02
-_A_ASSOCIATE_RQ, _P_DATA = 0x01, 0x04
+_A_ASSOCIATE_RQ = 0x01
 _TYPES = range(0x01, 0x08)
+# PS3.8 Table 9-10, as the library names them: the connection is closed, an invalid PDU, P-DATA-TF.
+_CLOSED, _INVALID_PDU, _VALUES_CAME = "Evt17", "Evt19", "Evt10"
 _TLS_HANDSHAKE = 0x16  # RFC 8446 5.1: the first byte of what a TLS client sends
 # PS3.8 9.2.1: no association yet; data transfer; and waiting for the peer to close what is over.
 _OPENING, _OPEN, _OVER = ("Sta1", "Sta2"), "Sta6", "Sta13"
 # Requests of an association that are in memory and not yet begun.
 _MOST_WAITING: Final = 2
+_BUSY_S: Final = 0.001
 
 # PS3.8 Table 9-26: source service-provider; reason not specified, unrecognized PDU, or invalid
 # PDU parameter value.
@@ -105,15 +106,11 @@ class Guard:
         self._address = f"{assoc.requestor.address}:{assoc.requestor.port}"
         self._port = assoc.acceptor.port
         self._deadline = time.monotonic() + limits.opening_s
-        self._type = 0
-        self._in_header = True
         self._message_size = 0
         self._is_over = False
         self.has_told = False
         self._heard_at = time.monotonic()
-        self._transport.recv = self._receive
-        self._decode = self._dul._decode_pdu
-        self._dul._decode_pdu = self._decode_or_tell
+        self._dul._read_pdu_data = self._read_pdu
         self._look = self._dul._is_transport_event
         self._dul._is_transport_event = self._look_unless_busy
         self._send = self._dul._process_recv_primitive
@@ -167,6 +164,7 @@ class Guard:
         and not the memory.
         """
         if self._state == _OPEN and self._waiting.qsize() > _MOST_WAITING:
+            time.sleep(_BUSY_S)
             return False
         return bool(self._look())
 
@@ -183,38 +181,57 @@ class Guard:
         self._has_sent = bool(self._send())
         return self._has_sent
 
-    def _receive(self, size: int) -> bytearray:
-        """Read `size` bytes: the six of a PDU's header, then the rest of it, and so on.
-
-        What is too short makes the library close the connection, without a word.
-        """
-        data = bytearray(size)
+    def _read_pdu(self) -> None:
+        """Read one PDU, and pass it on with the event that it is (PS3.8 9.2.1)."""
         if self._is_over:  # the library reads on before it closes
-            return bytearray()
+            self._dul.event_queue.put(_CLOSED)
+            return
         try:
-            if self._in_header:
-                self._start_pdu()
-            self._fill(data)
-            self._check_header(data) if self._in_header else self._check_body(data)
+            data = self._receive()
+            self._heard_at = time.monotonic()
+            self._pass_on(data)
         except _Refused as error:
             self._end(str(error), error.abort)
-            return bytearray()
         except TimeoutError:
             self._end("its PDU did not come in time", _ABORT + _NOT_SPECIFIED)
-            return bytearray()
         except OSError:  # the peer hung up: the association's end tells
-            return bytearray()
-        self._in_header = not self._in_header
-        self._heard_at = time.monotonic()
+            pass
+        else:
+            return
+        self._dul.event_queue.put(_CLOSED)
+
+    def _receive(self) -> bytearray:
+        self._start_pdu()
+        header = bytearray(HEADER.size)
+        self._fill(memoryview(header))
+        kind, length = HEADER.unpack(header)
+        self._check_header(kind, length, header)
+        data = bytearray(HEADER.size + length)
+        data[: HEADER.size] = header
+        self._fill(memoryview(data)[HEADER.size :])
         return data
+
+    def _pass_on(self, data: bytearray) -> None:
+        try:
+            if data[0] == P_DATA_TF:
+                pdu, event = self._values(data), _VALUES_CAME
+            else:
+                pdu, event = self._dul._decode_pdu(data)
+        except _Refused:
+            raise
+        except Exception:  # noqa: BLE001 - the library raises what it likes
+            self._tell("it sends a PDU that cannot be decoded")
+            self._dul.event_queue.put(_INVALID_PDU)
+            return
+        self._dul.event_queue.put(event)
+        self._dul._recv_pdu.put(pdu)
 
     def _start_pdu(self) -> None:
         if self._state not in (*_OPENING, _OVER):
             self._deadline = time.monotonic() + self._limits.pdu_s
 
-    def _fill(self, data: bytearray) -> None:
+    def _fill(self, view: memoryview) -> None:
         connection: socket.socket = self._transport.socket
-        view = memoryview(data)
         while view:
             left_s = self._deadline - time.monotonic()
             if left_s <= 0:
@@ -227,41 +244,30 @@ class Guard:
         # Half a PDU, and then silence, must not hold whoever writes for ever either.
         connection.settimeout(self._limits.pdu_s)
 
-    def _check_header(self, data: bytearray) -> None:
-        self._type, length = _HEADER.unpack(data)
+    def _check_header(self, kind: int, length: int, data: bytearray) -> None:
         is_opening = self._state in _OPENING
-        if self._type == _TLS_HANDSHAKE and data[1] == 3 and is_opening:
+        if kind == _TLS_HANDSHAKE and data[1] == 3 and is_opening:
             raise _Refused(f"TLS on port {self._port}, which takes plain DICOM only")
-        if self._type not in _TYPES:
+        if kind not in _TYPES:
             raise _Refused("what it sends is not DICOM", _ABORT + _UNRECOGNIZED)
         limit = OPENING_LIMIT if is_opening else (self._limits.maximum_pdu or UNLIMITED_PDU)
         # Some count the header in (PS3.8 D.1 does not).
-        if length > limit + _HEADER.size:
+        if length > limit + HEADER.size:
             allowed = "before an association" if is_opening else "in one, as we announced"
             raise _Refused(
                 f"a PDU of {length} bytes; at most {limit} are taken {allowed}", _ABORT + _INVALID
             )
 
-    def _check_body(self, data: bytearray) -> None:
-        """Count what a message grows to: the library keeps all of it in memory."""
-        if self._type != _P_DATA:
-            return
-        at = 0
-        while at + _PDV.size <= len(data):
-            length, _, control = _PDV.unpack_from(data, at)
-            at += 4 + length
-            self._message_size += min(length, len(data))
+    def _values(self, data: bytearray) -> DataValues:
+        """Take a P-DATA-TF apart, and count what its message grows to: all of it is in memory."""
+        values = DataValues(data)
+        for _, value in values.each:
+            self._message_size += len(value)
             if self._message_size > MESSAGE_LIMIT:
                 raise _Refused("it sends a data set beyond all measure", _ABORT + _INVALID)
-            if control & _LAST_FRAGMENT:
+            if value[0] & LAST_FRAGMENT:
                 self._message_size = 0
-
-    def _decode_or_tell(self, data: bytearray) -> Any:
-        try:
-            return self._decode(data)
-        except Exception:
-            self._tell("it sends a PDU that cannot be decoded")
-            raise
+        return values
 
     def _run_or_tell(self) -> None:
         """Run the library's thread; what it does not expect ends the association, in one line."""

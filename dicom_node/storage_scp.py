@@ -25,6 +25,7 @@ from dicom_node.entity import application_entity
 from dicom_node.guard import Guard, Limits
 from dicom_node.listener import Listener, open_listeners
 from dicom_node.ours import DOCUMENT_SOP_CLASSES, OUR_SOP_CLASSES
+from dicom_node.prompt import Prompt
 from dicom_node.query import FIND_SOP_CLASSES, RETRIEVE_SOP_CLASSES, Wanted
 from dicom_node.query_scp import answer_find
 from dicom_node.reception import (
@@ -220,6 +221,7 @@ def _prepare(
     # Half a PDU, and then silence, would hold the reading thread for ever.
     connection.settimeout(config.network_timeout_s)
     opening_s = min(_ARTIM_S, config.network_timeout_s)
+    prompt = Prompt(assoc)
     guard = Guard(assoc, Limits(config.maximum_pdu, opening_s, config.network_timeout_s))
     run = assoc.run
 
@@ -234,6 +236,7 @@ def _prepare(
             log.error("association broke: %s", type(error).__name__)  # noqa: TRY400
             guard.close()
         finally:
+            prompt.close()
             _tell_loss(assoc, guard)
             _tell_closed(assoc, on_closed)
 
