@@ -12,14 +12,16 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from dicom_node import durable
+from dicom_node.draft import Draft
 from dicom_node.errors import InvalidInstance
 
 # PS3.5 9.1: components of digits, without leading zeros, and dots; 64 characters at most. What we
@@ -156,35 +158,99 @@ class Archive:
             When the archive is away (``ENODEV``), its disk is full or would be, or does not take
             the bytes.
         """
+        size = len(data)
+        found = StoredFile("", size, hashlib.sha256(data).hexdigest())
+        uids = (study_instance_uid, sop_instance_uid)
+        return self._store(
+            *uids, found, size, lambda: data, lambda n, f: durable.write_whole(f, n, data)
+        )
+
+    def draft(self, start: bytes) -> Draft:
+        """Begin a file of which more is to come, to be given to `keep` in the end.
+
+        Raises
+        ------
+        OSError
+            As `write` does.
+        """
+        with self._opened() as root:
+            folder = os.dup(root)
+        try:
+            draft = Draft(folder, partial(self._require_space, folder))
+        except BaseException:
+            os.close(folder)
+            raise
+        draft.write(start)
+        return draft
+
+    def keep(self, study_instance_uid: str, sop_instance_uid: str, draft: Draft) -> StoredFile:
+        """Store what was drafted, as `write` does, and with its errors."""
+        if draft.error is not None:
+            raise draft.error
+
+        def read() -> bytes:
+            with draft.open() as file:
+                return file.read()
+
+        uids = (study_instance_uid, sop_instance_uid)
+        found = StoredFile("", draft.size, draft.sha256)
+        return self._store(*uids, found, 0, read, draft.finish)
+
+    def _store(
+        self,
+        study_instance_uid: str,
+        sop_instance_uid: str,
+        found: StoredFile,
+        needed: int,
+        read: Callable[[], bytes | memoryview],
+        write: Callable[[str, int], None],
+    ) -> StoredFile:
+        """Store bytes under the name that goes with them, where they are not stored already.
+
+        Parameters
+        ----------
+        found : StoredFile
+            What they are, but for the path.
+        needed : int
+            How many bytes more of the disk they take.
+        read : callable
+            Gives them, where a file of that name is there.
+        write : callable
+            Writes them under a name in an open folder.
+        """
         for uid in (study_instance_uid, sop_instance_uid):
             if not is_valid_uid(uid):
                 raise InvalidInstance("UNDECODABLE", "The instance has an invalid UID.")
-        digest = hashlib.sha256(data).hexdigest()
-        name = f"{sop_instance_uid}.{digest[:16]}.dcm"
+        name = f"{sop_instance_uid}.{found.sha256[:16]}.dcm"
         with self._opened() as root:
-            if not self._settle_if_same(root, study_instance_uid, name, data):
-                self._require_space(root, len(data))
+            if not self._settle_if_same(root, study_instance_uid, name, found.size, read):
+                self._require_space(root, needed)
                 if durable.make_within(root, study_instance_uid):
                     self._settled.forget(study_instance_uid)
                 with durable.opened(study_instance_uid, root) as folder:
-                    durable.write_whole(folder, name, data)
+                    write(name, folder)
                     self._settled.settle(root, study_instance_uid, folder)
-        return StoredFile(f"{study_instance_uid}/{name}", len(data), digest)
+        return replace(found, path=f"{study_instance_uid}/{name}")
 
     def _settle_if_same(
-        self, root: int, study_instance_uid: str, name: str, data: bytes | memoryview
+        self,
+        root: int,
+        study_instance_uid: str,
+        name: str,
+        size: int,
+        read: Callable[[], bytes | memoryview],
     ) -> bool:
         try:
             with durable.opened(study_instance_uid, root) as folder:
-                if not durable.settle_if_same(folder, name, data):
+                if not durable.settle_if_same(folder, name, size, read):
                     return False
                 self._settled.settle(root, study_instance_uid, folder)
                 return True
         except FileNotFoundError:
             return False
 
-    def _require_space(self, root: int, size: int) -> None:
-        if self.reserve_bytes and _free_bytes(root) - size < self.reserve_bytes:
+    def _require_space(self, folder: int, size: int) -> None:
+        if self.reserve_bytes and _free_bytes(folder) - size < self.reserve_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def absolute(self, path: str) -> Path:
@@ -257,12 +323,12 @@ class Archive:
         """
         limit = time.time() - _STALE_S
         removed = 0
-        for partial in chain.from_iterable(
+        for left in chain.from_iterable(
             self.root.glob(f"{folder}.*{durable.PARTIAL}") for folder in ("", "*/")
         ):
             with suppress(OSError):
-                if partial.stat().st_mtime < limit:
-                    partial.unlink()
+                if left.stat().st_mtime < limit:
+                    left.unlink()
                     removed += 1
         return removed
 

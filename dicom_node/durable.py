@@ -14,7 +14,7 @@ import os
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,25 +61,45 @@ def is_within(folder: int, name: str) -> bool:
     return True
 
 
+def begin(folder: int) -> tuple[str, int]:
+    """Make a temporary file in an open folder; give its name and its descriptor."""
+    partial = f".{uuid.uuid4().hex}{PARTIAL}"
+    return partial, os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of some bytes, which write(2) may do in parts."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def finish(descriptor: int, partial: str, source: int, name: str, folder: int) -> None:
+    """Fsync a temporary file, and give it its name in one step; fsync the folder of that."""
+    os.fsync(descriptor)
+    os.replace(partial, name, src_dir_fd=source, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
 def write_whole(folder: int, name: str, data: bytes | memoryview) -> None:
     """Write a temporary file, fsync it, and give it its name in one step; fsync the folder."""
-    partial = f".{uuid.uuid4().hex}{PARTIAL}"
+    partial, descriptor = begin(folder)
     try:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            write_all(descriptor, data)
+            finish(descriptor, partial, folder, name, folder)
+        finally:
+            os.close(descriptor)
     except BaseException:
         with suppress(OSError):
             os.unlink(partial, dir_fd=folder)
         raise
-    os.fsync(folder)
 
 
-def settle_if_same(folder: int, name: str, data: bytes | memoryview) -> bool:
-    """Tell whether a file is there with exactly these bytes; if so, make it durable.
+def settle_if_same(
+    folder: int, name: str, size: int, read: Callable[[], bytes | memoryview]
+) -> bool:
+    """Tell whether a file is there with exactly the bytes that `read` gives; make it durable.
 
     Its writer may have died before it was, or it came back from a copy that nobody fsynced.
     """
@@ -88,7 +108,7 @@ def settle_if_same(folder: int, name: str, data: bytes | memoryview) -> bool:
     except FileNotFoundError:
         return False
     with os.fdopen(descriptor, "rb") as file:
-        if os.fstat(descriptor).st_size != len(data) or file.read() != data:
+        if os.fstat(descriptor).st_size != size or file.read() != read():
             return False
         os.fsync(descriptor)
     os.fsync(folder)

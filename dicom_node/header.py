@@ -6,7 +6,7 @@ import string
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes
@@ -41,13 +41,13 @@ _META_START = b"DICM\x02\x00\x00\x00UL\x04\x00"
 _TAGS: Mapping[str, int] = {keyword: tag_for_keyword(keyword) or 0 for keyword in _KEYWORDS}
 
 
-def read_header(data: bytes) -> dict[str, str]:
+def read_header(source: bytes | BinaryIO) -> dict[str, str]:
     """Read the attributes that identify an instance from its Part 10 bytes.
 
     Parameters
     ----------
-    data : bytes
-        A file as received; pixel data is not looked at.
+    source : bytes or binary file
+        A file as received; pixel data is not looked at. One that may be deflated comes as bytes.
 
     Returns
     -------
@@ -60,8 +60,10 @@ def read_header(data: bytes) -> dict[str, str]:
     Exception
         Whatever pydicom raises on bytes that are no data set; the kinds are not documented.
     """
-    _check_deflated(data)
-    ds = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(_TAGS.values()))
+    if isinstance(source, bytes):
+        _check_deflated(source)
+        source = BytesIO(source)
+    ds = dcmread(source, stop_before_pixels=True, specific_tags=list(_TAGS.values()))
     raw = {keyword: _raw_value(ds, tag) for keyword, tag in _TAGS.items()}
     encodings = _encodings(raw["SpecificCharacterSet"])
     return {keyword: _text(value, encodings) for keyword, value in raw.items()}

@@ -5,16 +5,19 @@ from __future__ import annotations
 import enum
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 from pydicom.dataset import Dataset
 
 from dicom_node.archive import Archive, StoredFile, is_valid_uid
 from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.header import read_header
+from dicom_node.incoming import draft_of
 from dicom_node.ours import is_ours
 from dicom_node.status import Status
 
@@ -59,6 +62,8 @@ class Outcome(enum.Enum):
 
 
 Record = Callable[[Received], Outcome]
+# Stores what was received, under a Study Instance UID and a SOP Instance UID.
+Keep = Callable[[str, str], StoredFile]
 
 
 class Reply(int):
@@ -130,12 +135,12 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
     DICOM PS3.4 B.2.3
     """
     try:
-        data = event.encoded_dataset()
-        header = _checked_header(data, event.request)
-        if is_ours(header):
-            log.info("not kept, a cxr-worker made it: %s", header["SOPInstanceUID"])
-            return Reply(Status.SUCCESS)
-        stored = archive.write(header["StudyInstanceUID"], header["SOPInstanceUID"], data)
+        with _content(event, archive) as (source, keep):
+            header = _checked_header(source, event.request)
+            if is_ours(header):
+                log.info("not kept, a cxr-worker made it: %s", header["SOPInstanceUID"])
+                return Reply(Status.SUCCESS)
+            stored = keep(header["StudyInstanceUID"], header["SOPInstanceUID"])
         return _recorded(_received(event, header, stored), archive, record)
     except _Refused as error:
         log.warning("%s refused, 0x%04X: %s", _what(event), error.reply, error.reply.comment)
@@ -150,6 +155,21 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
         return Reply(Status.OUT_OF_RESOURCES, "The node cannot store the instance now")
 
 
+@contextmanager
+def _content(event: Any, archive: Archive) -> Iterator[tuple[bytes | BinaryIO, Keep]]:
+    """Give an instance's file, and what stores it; a draft that is not stored is removed."""
+    draft = draft_of(event.request)
+    if draft is None:
+        data = event.encoded_dataset()
+        yield data, partial(archive.write, data=data)
+        return
+    try:
+        with draft.open() as file:
+            yield file, partial(archive.keep, draft=draft)
+    finally:
+        draft.discard()
+
+
 def _what(event: Any) -> str:
     """Name a request in the log; what is no UID is not repeated there."""
     uid = str(event.request.AffectedSOPInstanceUID)
@@ -157,10 +177,10 @@ def _what(event: Any) -> str:
     return f"C-STORE of {uid if is_valid_uid(uid) else 'an invalid UID'} from {sender!r}"
 
 
-def _checked_header(data: bytes, request: Any) -> dict[str, str]:
+def _checked_header(source: bytes | BinaryIO, request: Any) -> dict[str, str]:
     """Read the header and hold it against the command."""
     try:
-        header = read_header(data)
+        header = read_header(source)
     except Exception as error:
         raise _Refused(Status.CANNOT_UNDERSTAND, "The data set cannot be parsed") from error
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):

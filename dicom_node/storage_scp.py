@@ -23,6 +23,7 @@ from dicom_node.contexts import (
 )
 from dicom_node.entity import application_entity
 from dicom_node.guard import Guard, Limits
+from dicom_node.incoming import Incoming
 from dicom_node.listener import Listener, open_listeners
 from dicom_node.ours import DOCUMENT_SOP_CLASSES, OUR_SOP_CLASSES
 from dicom_node.prompt import Prompt
@@ -160,7 +161,7 @@ def start_node(config: NodeConfig, archive: Archive, services: Services) -> Runn
             services.on_association_closed(association_id(assoc))
 
     def prepare(event: Any, tls: ssl.SSLContext | None) -> None:
-        _prepare(event.assoc, config, tls, on_closed)
+        _prepare(event.assoc, config, archive, tls, on_closed)
         for attach in follow:
             attach(event.assoc)
         Serving(event.assoc)
@@ -207,6 +208,7 @@ def _add_contexts(entity: AE, config: NodeConfig, services: Services) -> None:
 def _prepare(
     assoc: Any,
     config: NodeConfig,
+    archive: Archive,
     tls: ssl.SSLContext | None,
     on_closed: Callable[[Any], None],
 ) -> None:
@@ -221,7 +223,7 @@ def _prepare(
     # Half a PDU, and then silence, would hold the reading thread for ever.
     connection.settimeout(config.network_timeout_s)
     opening_s = min(_ARTIM_S, config.network_timeout_s)
-    prompt = Prompt(assoc)
+    prompt, incoming = Prompt(assoc), Incoming(assoc, archive)
     guard = Guard(assoc, Limits(config.maximum_pdu, opening_s, config.network_timeout_s))
     run = assoc.run
 
@@ -237,6 +239,7 @@ def _prepare(
             guard.close()
         finally:
             prompt.close()
+            incoming.close()
             _tell_loss(assoc, guard)
             _tell_closed(assoc, on_closed)
 

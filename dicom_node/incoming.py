@@ -1,0 +1,135 @@
+"""Large instances go to the archive's disk while they come.
+
+So they are hashed and written by the time their last byte is here, and a node that takes many at
+once does not hold all of them in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, Final
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
+
+from dicom_node.archive import Archive
+from dicom_node.draft import Draft
+
+# Up to this size a data set waits in memory: a file that is written at once costs less.
+IN_MEMORY: Final = 1 << 20
+_DEFLATED: Final = DeflatedExplicitVRLittleEndian
+
+
+class DataSet(BytesIO):
+    """The data set of a C-STORE request; beyond `IN_MEMORY` it is a draft in the archive.
+
+    Parameters
+    ----------
+    begin : callable
+        Gives the draft, with all that stands before the data set.
+
+    Attributes
+    ----------
+    draft : Draft or None
+        The instance, where it is large.
+    error : OSError or None
+        Why there is no draft, though it is large.
+    """
+
+    def __init__(self, begin: Callable[[], Draft]) -> None:
+        super().__init__()
+        self._begin = begin
+        self.draft: Draft | None = None
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Add a part."""
+        if self.error is not None:
+            return len(data)  # told when it is complete
+        if self.draft is None and self.tell() + len(data) > IN_MEMORY:
+            self._move()
+        if self.draft is None:
+            return 0 if self.error is not None else super().write(data)
+        self.draft.write(data)
+        return len(data)
+
+    def _move(self) -> None:
+        try:
+            self.draft = self._begin()
+        except OSError as error:
+            self.error = error
+        else:
+            self.draft.write(self.getbuffer())
+        self.truncate(0)
+
+
+def draft_of(request: Any) -> Draft | None:
+    """Return the draft of a C-STORE request; None when it is in memory.
+
+    Raises
+    ------
+    OSError
+        When there should be one, but the archive did not take it.
+    """
+    data_set = getattr(request, "DataSet", None)
+    if not isinstance(data_set, DataSet):
+        return None
+    if data_set.error is not None:
+        raise data_set.error
+    return data_set.draft
+
+
+class Incoming:
+    """Lets the large instances of one association go to the disk as they come.
+
+    Parameters
+    ----------
+    assoc : pynetdicom.association.Association
+        An acceptor whose threads have not started yet.
+    archive : Archive
+        Where they are kept.
+    """
+
+    def __init__(self, assoc: Any, archive: Archive) -> None:
+        self._assoc, self._archive = assoc, archive
+        self._receive = assoc.dimse.receive_primitive
+        assoc.dimse.receive_primitive = self._receive_and_look
+
+    def close(self) -> None:
+        """Remove what was not received to its end, or not asked for any more."""
+        queue = self._assoc.dimse.msg_queue
+        left = [message for _, message in list(queue.queue)]
+        unfinished = getattr(self._assoc.dimse.message, "data_set", None)
+        for data_set in [unfinished, *(getattr(each, "DataSet", None) for each in left)]:
+            if isinstance(data_set, DataSet) and data_set.draft is not None:
+                data_set.draft.discard()
+
+    def _receive_and_look(self, primitive: Any) -> None:
+        self._receive(primitive)
+        message = self._assoc.dimse.message
+        # Its command is complete, and more of its data set is to come.
+        if isinstance(message, C_STORE_RQ) and type(message.data_set) is BytesIO:
+            self._replace(message)
+
+    def _replace(self, message: Any) -> None:
+        command, context = message.command_set, self._assoc._accepted_cx.get(message.context_id)
+        named = command.get("AffectedSOPClassUID") and command.get("AffectedSOPInstanceUID")
+        # One that is deflated is read to its end before it is stored, as it may be a bomb.
+        if not named or context is None or context.transfer_syntax[0] == _DEFLATED:
+            return
+        syntax = context.transfer_syntax[0]
+
+        def begin() -> Draft:
+            # What `pynetdicom.events.Event.encoded_dataset` puts before the data set.
+            meta = create_file_meta(
+                sop_class_uid=command.AffectedSOPClassUID,
+                sop_instance_uid=command.AffectedSOPInstanceUID,
+                transfer_syntax=syntax,
+            )
+            return self._archive.draft(b"\0" * 128 + b"DICM" + encode_file_meta(meta))
+
+        data_set = DataSet(begin)
+        data_set.write(message.data_set.getvalue())
+        message.data_set = data_set
