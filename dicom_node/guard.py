@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from dicom_node.data_values import HEADER, LAST_FRAGMENT, P_DATA_TF, DataValues
+from dicom_node.prompt import is_readable
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Guard:
     """
 
     def __init__(self, assoc: Any, limits: Limits) -> None:
-        self._dul = assoc.dul
+        self._dul, self._dimse = assoc.dul, assoc.dimse
         self._transport = assoc.dul.socket
         self._limits = limits
         self._address = f"{assoc.requestor.address}:{assoc.requestor.port}"
@@ -110,7 +111,7 @@ class Guard:
         self._is_over = False
         self.has_told = False
         self._heard_at = time.monotonic()
-        self._dul._read_pdu_data = self._read_pdu
+        self._dul._read_pdu_data = self._read
         self._look = self._dul._is_transport_event
         self._dul._is_transport_event = self._look_unless_busy
         self._send = self._dul._process_recv_primitive
@@ -181,24 +182,35 @@ class Guard:
         self._has_sent = bool(self._send())
         return self._has_sent
 
-    def _read_pdu(self) -> None:
-        """Read one PDU, and pass it on with the event that it is (PS3.8 9.2.1)."""
+    def _read(self) -> None:
+        """Read a PDU, and what of its message is there too."""
+        while self._read_pdu():
+            if self._dimse.message is None or not is_readable(self._transport.socket):
+                break
+
+    def _read_pdu(self) -> bool:
+        """Read one PDU, and pass it on with the event that it is (PS3.8 9.2.1).
+
+        Returns
+        -------
+        bool
+            Whether its values went to DIMSE already, and there is no event to wait for.
+        """
         if self._is_over:  # the library reads on before it closes
             self._dul.event_queue.put(_CLOSED)
-            return
+            return False
         try:
             data = self._receive()
             self._heard_at = time.monotonic()
-            self._pass_on(data)
+            return self._pass_on(data)
         except _Refused as error:
             self._end(str(error), error.abort)
         except TimeoutError:
             self._end("its PDU did not come in time", _ABORT + _NOT_SPECIFIED)
         except OSError:  # the peer hung up: the association's end tells
             pass
-        else:
-            return
         self._dul.event_queue.put(_CLOSED)
+        return False
 
     def _receive(self) -> bytearray:
         self._start_pdu()
@@ -211,7 +223,7 @@ class Guard:
         self._fill(memoryview(data)[HEADER.size :])
         return data
 
-    def _pass_on(self, data: bytearray) -> None:
+    def _pass_on(self, data: bytearray) -> bool:
         try:
             if data[0] == P_DATA_TF:
                 pdu, event = self._values(data), _VALUES_CAME
@@ -222,9 +234,15 @@ class Guard:
         except Exception:  # noqa: BLE001 - the library raises what it likes
             self._tell("it sends a PDU that cannot be decoded")
             self._dul.event_queue.put(_INVALID_PDU)
-            return
+            return False
+        if event == _VALUES_CAME and self._state == _OPEN and self._dul.event_queue.empty():
+            # All that the state machine would do (PS3.8 9.2.3.2, DT-2), for each of a message's
+            # many PDUs.
+            self._dimse.receive_primitive(pdu.to_primitive())
+            return True
         self._dul.event_queue.put(event)
         self._dul._recv_pdu.put(pdu)
+        return False
 
     def _start_pdu(self) -> None:
         if self._state not in (*_OPENING, _OVER):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import ssl
 import threading
 import time
@@ -90,6 +91,18 @@ class Prompt:
         return 0 if at_once or is_over else _LOOK_S
 
 
+def is_readable(connection: socket.socket | None) -> bool:
+    """Tell whether a connection has something to read, without waiting for it."""
+    if connection is None or connection.fileno() < 0:
+        return False
+    if isinstance(connection, ssl.SSLSocket) and connection.pending():
+        return True
+    # select(2), which the library uses, knows no descriptor above 1023.
+    poller = select.poll()
+    poller.register(connection, select.POLLIN)
+    return bool(poller.poll(0))
+
+
 class _Wake:
     """Ends a thread's wait for the network from another thread."""
 
@@ -112,8 +125,7 @@ class _Wake:
         ValueError
             When the connection is closed.
         """
-        # select(2), which the library uses, knows no descriptor above 1023.
-        poller = select.poll()
+        poller = select.poll()  # as in `is_readable`
         poller.register(connection, select.POLLIN)
         with self._lock:
             if self._is_closed:
