@@ -1,4 +1,7 @@
-"""Engine, sessions and schema of the results database, SQLite or PostgreSQL."""
+"""Engine, sessions and schema of the results database, SQLite or PostgreSQL.
+
+Only what changes a schema imports Alembic: every role looks at the schema when it starts.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,27 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    column,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +42,8 @@ SessionFactory = Callable[[], Session]
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, TimeoutError)
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+# Where Alembic writes down the revision of a schema.
+_VERSION = table("alembic_version", column("version_num"))
 
 
 def build_engine(url: str) -> Engine:
@@ -113,6 +128,8 @@ def build_reading_sessions(engine: Engine) -> sessionmaker[Session]:
 
 def alembic_config(url: str) -> Config:
     """Configure Alembic without an ini file, so that the installed package can migrate itself."""
+    from alembic.config import Config
+
     config = Config()
     config.attributes["engine"] = build_engine(url)
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -121,31 +138,37 @@ def alembic_config(url: str) -> Config:
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring the schema to `revision`."""
+    from alembic import command
+
     command.upgrade(alembic_config(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Take the schema back to `revision` (``base``: no tables)."""
+    from alembic import command
+
     command.downgrade(alembic_config(url), revision)
 
 
 def current_revision(engine: Engine) -> str | None:
     """Name the schema's revision; None for an empty database."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not inspect(connection).has_table(_VERSION.name):
+            return None
+        return connection.scalar(select(_VERSION.c.version_num))
 
 
 def head_revision() -> str:
     """Name the revision this version of the code needs."""
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    assert head is not None  # the package always carries its migrations
-    return head
+    return revisions()[-1]
 
 
 def revisions() -> list[str]:
-    """List the revisions that this version of the code knows, the oldest first."""
-    scripts = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
-    return [script.revision for script in scripts][::-1]
+    """List the revisions that this version of the code knows, the oldest first.
+
+    The name of a migration's file begins with its revision, and they are counted up.
+    """
+    return sorted(path.name.partition("_")[0] for path in MIGRATIONS.glob("versions/[0-9]*_*.py"))
 
 
 def wait_for_schema(engine: Engine, stopped: threading.Event) -> None:

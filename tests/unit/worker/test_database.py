@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
@@ -54,6 +55,13 @@ def test_migrations_give_exactly_the_tables_of_the_code(
         pass
     database.upgrade(empty_url)
     command.check(database.alembic_config(empty_url))  # raises with each difference
+
+
+def test_the_revisions_are_those_that_alembic_finds_in_their_order() -> None:
+    script = ScriptDirectory.from_config(database.alembic_config("sqlite://"))
+    found = [each.revision for each in script.walk_revisions()][::-1]
+    assert database.revisions() == found
+    assert database.head_revision() == script.get_current_head()
 
 
 def test_upgrading_twice_changes_nothing(empty_url: str, empty_engine: Engine) -> None:
