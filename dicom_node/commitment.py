@@ -11,8 +11,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
@@ -22,6 +21,7 @@ from pynetdicom import evt
 from dicom_node.association import accepted, associated
 from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.peer import Peer
+from dicom_node.records import ALL_COMMITTED, FAILURES_EXIST, Commitment, Reference
 from dicom_node.status import Status, describe, is_permanent, is_success
 
 log = logging.getLogger(__name__)
@@ -30,40 +30,6 @@ PUSH_MODEL = "1.2.840.10008.1.20.1"  # PS3.4 J.3.4
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5, a well-known instance
 
 REQUEST_ACTION = 1  # PS3.4 Table J.3-1, Request Storage Commitment
-ALL_COMMITTED = 1  # PS3.4 Table J.3-2, Storage Commitment Request Successful
-FAILURES_EXIST = 2  # PS3.4 Table J.3-2, Storage Commitment Request Complete - Failures Exist
-
-
-class Reference(NamedTuple):
-    """An instance that is to be committed."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """What a peer says to a request for commitment.
-
-    Attributes
-    ----------
-    transaction_uid : str
-        Of the request that it answers.
-    committed : tuple of str
-        SOP Instance UIDs that the peer takes responsibility for.
-    failed : tuple of (str, int)
-        SOP Instance UIDs that it does not, each with its Failure Reason (0008,1197). An instance
-        that is in neither was not answered for.
-    """
-
-    transaction_uid: str
-    committed: tuple[str, ...]
-    failed: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def event_type(self) -> int:
-        """The Event Type ID that it is reported with (PS3.4 Table J.3-2)."""
-        return FAILURES_EXIST if self.failed else ALL_COMMITTED
 
 
 def request_commitment(

@@ -17,15 +17,10 @@ from typing import Final
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.association import associated
-from dicom_node.commitment import (
-    PUSH_MODEL,
-    PUSH_MODEL_INSTANCE,
-    Commitment,
-    Reference,
-    result_dataset,
-)
+from dicom_node.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, result_dataset
 from dicom_node.errors import PeerError
 from dicom_node.peer import Peer
+from dicom_node.records import Commitment, Reference
 from dicom_node.status import Status
 
 log = logging.getLogger(__name__)

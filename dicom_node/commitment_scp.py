@@ -26,14 +26,13 @@ from dicom_node.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
     REQUEST_ACTION,
-    Commitment,
-    Reference,
     read_commitment,
     read_request,
     result_dataset,
 )
 from dicom_node.commitment_reporter import Reporter, Request, log_result
 from dicom_node.peer import Peer
+from dicom_node.records import Commitment, Reference
 from dicom_node.status import Status
 
 log = logging.getLogger(__name__)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, BinaryIO
@@ -19,46 +17,13 @@ from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.header import read_header
 from dicom_node.incoming import draft_of
 from dicom_node.ours import is_ours
+from dicom_node.records import Outcome, Received
 from dicom_node.status import Status
 
 log = logging.getLogger(__name__)
 
 # Where an association keeps its id: an attribute of the object that stands for it.
 _ID = "cxr_association_id"
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An instance that is durably on disk and waits to be recorded.
-
-    Every attribute of the data set is a str, "" when it is absent or empty. `association_id` is
-    unique to the association that it came by; `path`, `size` and `sha256` are the archive's;
-    `received_at` is in UTC.
-    """
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    transfer_syntax_uid: str
-    patient_id: str
-    accession_number: str
-    study_date: str
-    modality: str
-    calling_ae_title: str
-    association_id: str
-    path: str
-    size: int
-    sha256: str
-    received_at: datetime
-
-
-class Outcome(enum.Enum):
-    """What recording an instance found."""
-
-    STORED = "STORED"
-    DUPLICATE = "DUPLICATE"  # the same UID with the same bytes: nothing to do
-    CONFLICT = "CONFLICT"  # the same UID with other bytes: the first is kept
 
 
 Record = Callable[[Received], Outcome]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from dicom_node.commitment import Commitment, Reference
 from dicom_node.peer import Peer
 from dicom_node.query import Wanted
 from dicom_node.query_scp import Find
 from dicom_node.reception import Record
+from dicom_node.records import Commitment, Reference
 
 _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 

@@ -30,14 +30,13 @@ from dicom_node.prompt import Prompt
 from dicom_node.query import FIND_SOP_CLASSES, RETRIEVE_SOP_CLASSES, Wanted
 from dicom_node.query_scp import answer_find
 from dicom_node.reception import (
-    Outcome,
-    Received,
     Record,
     Reply,
     association_id,
     handle_store,
     has_sent,
 )
+from dicom_node.records import Outcome, Received
 from dicom_node.retrieve_scp import RetrieveSCP
 from dicom_node.services import NodeConfig, Services
 from dicom_node.serving import Serving, end, who

@@ -10,9 +10,9 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from dicom_node.commitment import Commitment, Reference
 from dicom_node.errors import AssociationRejected, ConfigurationError, PeerError, ReportRefused
 from dicom_node.peer import Peer
+from dicom_node.records import Commitment, Reference
 from dicom_node.status import describe, is_success
 from dicom_node.tls import client_context
 from worker import ledger

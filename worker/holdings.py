@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
 from dicom_node.archive import Archive
-from dicom_node.commitment import Reference
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.query import UNIQUE_KEYS, Wanted, attributes_of
+from dicom_node.records import Reference
 from dicom_node.status import Status
 from worker import ledger
 from worker.database import SessionFactory

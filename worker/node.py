@@ -7,11 +7,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dicom_node.archive import Archive
-from dicom_node.commitment import Commitment
+from dicom_node.records import Commitment, Outcome, Received
 from dicom_node.storage_scp import (
     NodeConfig,
-    Outcome,
-    Received,
     Record,
     RunningNode,
     Services,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO
 
+from pydicom import dcmread
+
+import dicom_node.privacy  # noqa: F401
 from dicom_node.archive import Archive
 
 if TYPE_CHECKING:
@@ -42,8 +45,6 @@ def read_header(archive: Archive, path: str) -> Dataset:
     FileGone
         When it is gone from the archive.
     """
-    from pydicom import dcmread
-
     with _open(archive, path) as file:
         return dcmread(file, stop_before_pixels=True)
 

@@ -19,7 +19,7 @@ from kombu.transport import virtual
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
-from worker import composition, delivering, logs, steps
+from worker import composition, logs
 from worker.desk import Bell
 from worker.ledger import BY_DESTINATION
 from worker.settings import Settings
@@ -53,14 +53,19 @@ QUEUES = {
 }
 
 
-# Imported late, as the node and the command line do without.
-NEEDED_BY_IO = (
-    "dicom_node.report",
-    "dicom_node.storage_scu",
-    "dicom_node.capture",
-    "dicom_node.key_object",
-    "worker.picture",
-)
+# Imported late, as the node, the relay and the command line do without.
+NEEDED = {
+    "gpu": ("worker.steps",),
+    "io": (
+        "worker.steps",
+        "worker.delivering",
+        "dicom_node.report",
+        "dicom_node.storage_scu",
+        "dicom_node.capture",
+        "dicom_node.key_object",
+        "worker.picture",
+    ),
+}
 
 
 def _configuration() -> dict[str, Any]:
@@ -115,6 +120,8 @@ def _guarded(step: Callable[P, None]) -> Callable[P, None]:
 @_guarded
 def classify() -> None:
     """Classify one batch of instances."""
+    from worker import steps
+
     steps.classify(composition.desk(), composition.classifier(), announce, composition.explain())
 
 
@@ -122,6 +129,8 @@ def classify() -> None:
 @_guarded
 def report() -> None:
     """Report one study."""
+    from worker import steps
+
     steps.report(composition.desk(), announce)
 
 
@@ -130,6 +139,7 @@ def report() -> None:
 def deliver(destination: str) -> None:
     """Deliver one report to a destination."""
     from dicom_node import storage_scu
+    from worker import delivering
 
     delivering.deliver(composition.desk(), destination, storage_scu.deliver, announce)
 
@@ -139,6 +149,7 @@ def deliver(destination: str) -> None:
 def commit(destination: str) -> None:
     """Ask a destination to commit itself to what it has taken."""
     from dicom_node.commitment import request_commitment
+    from worker import delivering
 
     delivering.commit(composition.desk(), destination, request_commitment, announce)
 
@@ -166,6 +177,11 @@ def waiting(kind: JobKind) -> int:
         return int(channel.queue_declare(QUEUES[kind], passive=False).message_count)
 
 
+def _import_what_is_needed(queue: str) -> None:
+    for name in NEEDED[queue]:
+        importlib.import_module(name)
+
+
 @signals.setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
     """Log in our own format, also under ``celery -A worker.tasks worker``."""
@@ -176,6 +192,7 @@ def _set_up_logging(**_: Any) -> None:
 def _warm_up(**_: Any) -> None:
     """Load the network, and what explains it, in each child that serves the gpu queue."""
     if "gpu" in app.amqp.queues.consume_from:
+        _import_what_is_needed("gpu")
         try:
             classifier = composition.classifier()
         except PacsWorkerError as error:
@@ -192,6 +209,5 @@ def _warm_up(**_: Any) -> None:
 def _tell_ready(**_: Any) -> None:
     """Import what reports and deliveries need before the first of them."""
     if "gpu" not in app.amqp.queues.consume_from:
-        for name in NEEDED_BY_IO:
-            importlib.import_module(name)
+        _import_what_is_needed("io")
         mark_ready("worker-io")

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from dicom_node.commitment import Commitment, Reference
+from dicom_node.records import Commitment, Reference
 from dicom_node.status import describe
 from worker.ledger.deliveries import is_current, is_reported_anew, settle_deliveries
 from worker.ledger.jobs import Claim, drop, give_up, move, note_dead_letters, owe

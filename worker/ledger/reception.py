@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from dicom_node.storage_scp import Outcome, Received
+from dicom_node.records import Outcome, Received
 from worker.ledger.jobs import insert, move, note_dead_letters, owe
 from worker.states import JobKind, StudyEvent, StudyState
 from worker.tables import Instance, Job, Reception, Study
