@@ -40,10 +40,17 @@ _STATUS = b"\x00\x00\x00\x09\x02\x00\x00\x00"  # (0000,0900), two bytes long
 class Sender:
     """One association that sends radiographs."""
 
-    def __init__(self, host: str, port: int, called: str, largest_pdu: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        called: str,
+        largest_pdu: int = LARGEST_PDU,
+        syntax: str = ExplicitVRLittleEndian,
+    ) -> None:
         self._connection = socket.create_connection((host, port), timeout=120)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection.sendall(_request(called))
+        self._connection.sendall(_request(called, syntax))
         kind, body = self._read()
         if kind != _AC:
             raise ConnectionError(f"the association was not accepted: PDU type {kind}")
@@ -87,11 +94,11 @@ class Sender:
         return bytes(data)
 
 
-def _request(called: str) -> bytes:
+def _request(called: str, syntax: str) -> bytes:
     asked = A_ASSOCIATE()
     asked.application_context_name = "1.2.840.10008.3.1.1.1"
     asked.calling_ae_title, asked.called_ae_title = "BENCHMARK", called
-    context = build_context(DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian)
+    context = build_context(DigitalXRayImageStorageForPresentation, syntax)
     context.context_id = 1
     asked.presentation_context_definition_list = [context]
     length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
