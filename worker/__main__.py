@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from dicom_node.errors import PacsWorkerError
+from worker.lasting import lasting
 from worker.states import StudyState
 
 app = typer.Typer(
@@ -107,8 +108,9 @@ def up() -> None:
     SQLite and Redis live in CXR_HOME unless CXR_DATABASE_URL and CXR_BROKER_URL name others. One
     Ctrl-C stops all.
     """
-    from worker import composition, database
-    from worker import up as supervisor
+    with lasting():
+        from worker import composition, database
+        from worker import up as supervisor
 
     settings = _start()
     composition.model_info()
@@ -133,12 +135,13 @@ def up() -> None:
 @app.command(rich_help_panel="Run")
 def node() -> None:
     """Receive studies, and answer for them: Storage, Commitment and Query/Retrieve SCP."""
-    from worker import archiving, composition, tasks
-    from worker import node as reception
-    from worker import up as supervisor
-    from worker.clock import clock_of
-    from worker.database import build_reading_sessions, build_sessions
-    from worker.doorbell import Doorbell
+    with lasting():
+        from worker import archiving, composition, tasks
+        from worker import node as reception
+        from worker import up as supervisor
+        from worker.clock import clock_of
+        from worker.database import build_reading_sessions, build_sessions
+        from worker.doorbell import Doorbell
 
     stopped = _stop_event()
     settings = _start_role(stopped)
@@ -175,7 +178,8 @@ def worker(
 
     In one worker for both queues, classification waits for deliveries.
     """
-    from worker import composition, tasks
+    with lasting():
+        from worker import composition, tasks
 
     settings = _start_role(threading.Event())
     names = [name.strip() for name in queues.split(",")]
@@ -200,8 +204,9 @@ def worker(
 @app.command(rich_help_panel="Run")
 def relay() -> None:
     """Announce due work that no message announced."""
-    from worker import composition, tasks
-    from worker import relay as relaying
+    with lasting():
+        from worker import composition, tasks
+        from worker import relay as relaying
 
     stopped = _stop_event()
     _start_role(stopped)

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from dicom_node.errors import PacsWorkerError
 from worker import composition, logs
 from worker.desk import Bell
+from worker.lasting import lasting
 from worker.ledger import BY_DESTINATION
 from worker.settings import Settings
 from worker.states import JobKind
@@ -178,8 +179,9 @@ def waiting(kind: JobKind) -> int:
 
 
 def _import_what_is_needed(queue: str) -> None:
-    for name in NEEDED[queue]:
-        importlib.import_module(name)
+    with lasting():
+        for name in NEEDED[queue]:
+            importlib.import_module(name)
 
 
 @signals.setup_logging.connect
