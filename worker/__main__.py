@@ -115,7 +115,7 @@ def up() -> None:
     settings = _start()
     composition.model_info()
     composition.require_certificates()
-    if settings.database_url.startswith("sqlite"):
+    if settings.database_url.startswith("sqlite") and database.is_older(composition.engine()):
         database.upgrade(settings.database_url)
     database.require_schema(composition.engine())
     composition.engine().dispose()

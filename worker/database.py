@@ -171,6 +171,11 @@ def revisions() -> list[str]:
     return sorted(path.name.partition("_")[0] for path in MIGRATIONS.glob("versions/[0-9]*_*.py"))
 
 
+def is_older(engine: Engine) -> bool:
+    """Tell whether the schema is one that this version has outgrown, or none at all."""
+    return current_revision(engine) in (None, *revisions()[:-1])
+
+
 def wait_for_schema(engine: Engine, stopped: threading.Event) -> None:
     """Wait until the database answers, so that it does not matter which role starts first.
 

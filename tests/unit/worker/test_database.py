@@ -88,6 +88,23 @@ def test_a_database_without_schema_is_refused_with_the_command_to_run(empty_engi
     assert "`cxr-worker db upgrade`" in str(caught.value)
 
 
+def test_a_schema_is_older_until_it_is_the_newest(empty_url: str, empty_engine: Engine) -> None:
+    with empty_engine.connect():
+        pass
+    assert database.is_older(empty_engine)
+    database.upgrade(empty_url, database.revisions()[0])
+    assert database.is_older(empty_engine)
+    database.upgrade(empty_url)
+    assert not database.is_older(empty_engine)
+
+
+def test_a_schema_of_a_newer_version_is_not_older(empty_engine: Engine) -> None:
+    with empty_engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
+    assert not database.is_older(empty_engine)
+
+
 def test_a_schema_of_another_version_is_refused(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
