@@ -40,14 +40,7 @@ _STATUS = b"\x00\x00\x00\x09\x02\x00\x00\x00"  # (0000,0900), two bytes long
 class Sender:
     """One association that sends radiographs."""
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        called: str,
-        largest_pdu: int = LARGEST_PDU,
-        syntax: str = ExplicitVRLittleEndian,
-    ) -> None:
+    def __init__(self, host: str, port: int, called: str, largest_pdu: int, syntax: str) -> None:
         self._connection = socket.create_connection((host, port), timeout=120)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection.sendall(_request(called, syntax))
@@ -122,10 +115,15 @@ def _message(instance: Radiograph, largest_pdu: int) -> bytes:
 
 
 def run(
-    host: str, port: int, called: str, batches: list[list[Radiograph]], largest_pdu: int
+    host: str,
+    port: int,
+    called: str,
+    batches: list[list[Radiograph]],
+    largest_pdu: int = LARGEST_PDU,
+    syntax: str = str(ExplicitVRLittleEndian),
 ) -> tuple[float, int]:
     """Send batches at once, each by an association of its own; give seconds and what was stored."""
-    senders = [Sender(host, port, called, largest_pdu) for _ in batches]
+    senders = [Sender(host, port, called, largest_pdu, syntax) for _ in batches]
     for sender, batch in zip(senders, batches, strict=True):
         sender.prepare(batch)
     stored = [0] * len(senders)

@@ -1,6 +1,6 @@
 """How long a report takes on an idle machine, beyond the time that a study must be quiet.
 
-python -m benchmarks.latency [--studies 100]
+python -m benchmarks.latency [--studies 100] [--database postgresql+psycopg://...]
 
 `cxr-worker up` gets one study after the other, each one DX of 10 MB. The time runs from the
 C-STORE response to the report's C-STORE request at the PACS; CXR_QUIET_S is taken off.
@@ -9,23 +9,27 @@ C-STORE response to the report's C-STORE request at the PACS; CXR_QUIET_S is tak
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+from pydicom.uid import ExplicitVRLittleEndian
+
 from benchmarks import objects, rig, sheet
-from benchmarks.client import Sender
+from benchmarks.client import LARGEST_PDU, Sender
 from dicom_node.errors import PacsWorkerError
 
-QUIET_S = 2
+QUIET_S = 1
 _PATIENCE_S = 60.0
 
 
 def one_study(port: int, arrivals: Path, number: int) -> float:
     """Send a study; give the seconds from the C-STORE response to its report."""
     chest = objects.radiograph(number, objects.TEN_MEGABYTES)
-    sender = Sender("127.0.0.1", port, rig.NODE)
+    sender = Sender("127.0.0.1", port, rig.NODE, LARGEST_PDU, str(ExplicitVRLittleEndian))
     sender.prepare([chest])
     stored = sender.send()
     answered = time.monotonic()
@@ -41,8 +45,16 @@ def one_study(port: int, arrivals: Path, number: int) -> float:
 def measure(options: argparse.Namespace) -> list[sheet.Figure]:
     """Measure."""
     with rig.pacs() as (pacs, arrivals):
-        settings = {"CXR_DESTINATIONS": str(pacs), "CXR_QUIET_S": str(QUIET_S)}
-        with rig.up(settings | {"CXR_LOG_LEVEL": "WARNING"}) as (node, _):
+        settings = {
+            "CXR_DESTINATIONS": str(pacs), "CXR_QUIET_S": str(QUIET_S), "CXR_LOG_LEVEL": "WARNING",
+            "CXR_DATABASE_URL": options.database,
+        }  # fmt: skip
+        if options.database:
+            upgrade = [sys.executable, "-m", "worker", "db", "upgrade"]
+            subprocess.run(  # noqa: S603  our own program
+                upgrade, env=os.environ | settings, check=True, capture_output=True
+            )
+        with rig.up(settings) as (node, _):
             first, *others = (
                 one_study(node.port, arrivals, number) - QUIET_S
                 for number in range(1, options.studies + 2)
@@ -68,5 +80,6 @@ def _seconds(value: float) -> str:
 
 if __name__ == "__main__":
     parser = sheet.parser("latency", __doc__)
+    parser.add_argument("--database", default="", help="URL of an empty one; SQLite by default")
     parser.add_argument("--studies", type=int, default=100, help="how many are sent")
     sys.exit(sheet.run(measure, parser.parse_args()))

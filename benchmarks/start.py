@@ -25,7 +25,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import AE
 
 from benchmarks import objects, rig, sheet
-from benchmarks.client import Sender
+from benchmarks.client import run
 from dicom_node.contexts import VERIFICATION
 from dicom_node.errors import PacsWorkerError
 
@@ -56,10 +56,7 @@ def _store(
     port: int, chests: list[objects.Radiograph], syntax: str = ExplicitVRLittleEndian
 ) -> None:
     """Store radiographs over one association."""
-    sender = Sender("127.0.0.1", port, rig.NODE, syntax=syntax)
-    sender.prepare(chests)
-    stored = sender.send()
-    sender.release()
+    _, stored = run("127.0.0.1", port, rig.NODE, [chests], syntax=syntax)
     if stored != len(chests):
         raise PacsWorkerError(f"the node stored {stored} of {len(chests)}")
 
