@@ -81,5 +81,5 @@ def _seconds(value: float) -> str:
 if __name__ == "__main__":
     parser = sheet.parser("latency", __doc__)
     parser.add_argument("--database", default="", help="URL of an empty one; SQLite by default")
-    parser.add_argument("--studies", type=int, default=100, help="how many are sent")
+    parser.add_argument("--studies", type=int, default=100, help="how many are sent, two or more")
     sys.exit(sheet.run(measure, parser.parse_args()))
