@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -81,16 +82,31 @@ def _one_of(column: str, words: type) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+# Terms of partial indexes. A query that is to use one holds the very text, and no parameter.
+OWED = f"state != '{JobState.DEAD}'"
+LEASED = f"state = '{JobState.LEASED}'"
+DEAD = f"state = '{JobState.DEAD}'"
+DOTTED = "study_date LIKE '%.%'"
+
+
+def _index_of(name: str, *columns: str, where: str) -> Index:
+    """Index some rows only: to find the few among many costs nothing for the many."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class Study(Base):
     """One study, identified by its Study Instance UID (0020,000D)."""
 
     __tablename__ = "studies"
     __table_args__ = (
         _one_of("state", StudyState),
-        Index(None, "received_at"),
-        Index(None, "patient_id"),
-        Index(None, "accession_number"),
-        Index(None, "state", "received_at"),
+        # What is asked for, and then the order of the answers: of all that match, a page is read.
+        Index(None, "received_at", "id"),
+        Index(None, "patient_id", "received_at", "id"),
+        Index(None, "accession_number", "received_at", "id"),
+        Index(None, "state", "received_at", "id"),
+        Index(None, "study_date", "id"),
+        _index_of("ix_studies_dotted", "study_date", "id", where=DOTTED),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -282,7 +298,10 @@ class Job(Base):
     __table_args__ = (
         UniqueConstraint("kind", "subject_id"),
         _one_of("state", JobState),
-        Index(None, "kind", "due_at"),
+        # By destination, as one that is away must not be in the way of others.
+        _index_of("ix_jobs_owed", "kind", "destination", "due_at", "id", where=OWED),
+        _index_of("ix_jobs_leased", "kind", "destination", "due_at", where=LEASED),
+        _index_of("ix_jobs_dead", "id", where=DEAD),
         Index(None, "study_id", "kind"),
         {"sqlite_autoincrement": True},
     )

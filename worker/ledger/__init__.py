@@ -17,6 +17,7 @@ from worker.ledger.catalogue import (
     newest_paths,
     studies_by,
 )
+from worker.ledger.claiming import claim, due_bells
 from worker.ledger.commitments import save_commitment, save_request
 from worker.ledger.deliveries import (
     delivery_of,
@@ -37,11 +38,9 @@ from worker.ledger.jobs import (
     Claim,
     LeaseLost,
     bury,
-    claim,
     dead_letters,
     depth,
     drop,
-    due_bells,
     extend,
     hand_back,
     is_held,

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from worker.ledger.jobs import Claim, claimable, insert, settle
+from worker.ledger.claiming import claimable
+from worker.ledger.jobs import Claim, insert, settle
 from worker.states import JobKind
 from worker.tables import FindingRow, Instance, Job, Model
 

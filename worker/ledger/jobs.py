@@ -1,22 +1,40 @@
-"""Owed work: owing it, claiming it, striking it off, giving it up."""
+"""Owed work: owing it, keeping it, striking it off, giving it up.
+
+These statements run several times for each instance. They are built once, and of tables instead of
+classes: what SQLAlchemy does to build them costs more than what a database does to run them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Result, delete, exists, func, select, update
+from sqlalchemy import (
+    CursorResult,
+    Executable,
+    Result,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from worker.states import JobKind, JobState, StudyEvent, StudyState, after
-from worker.tables import Base, Job, Outage, Reception, Study
+from worker.tables import DEAD, Base, Job, Study
 
 # Kinds of work that is done for one destination at a time.
 BY_DESTINATION = frozenset({JobKind.DELIVER, JobKind.COMMIT})
+
+jobs = Base.metadata.tables["jobs"]
 
 
 class LeaseLost(Exception):
@@ -41,10 +59,19 @@ class Claim:
         return self.attempts - self.deaths
 
 
-def insert(session: Session, table: type[Base]) -> Any:
+def insert(session: Session, table: Any) -> Any:
     """Give the dialect's INSERT, which knows ON CONFLICT."""
-    dialect = session.get_bind().dialect.name
+    return insert_of(dialect_of(session), table)
+
+
+def insert_of(dialect: str, table: Any) -> Any:
+    """Give the INSERT of a dialect, which knows ON CONFLICT."""
     return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+
+
+def dialect_of(session: Session) -> str:
+    """Name the kind of database."""
+    return session.get_bind().dialect.name
 
 
 def move(study: Study, event: StudyEvent) -> None:
@@ -61,133 +88,67 @@ def owe(
     destination: str = "",
 ) -> None:
     """Owe work, or owe it anew: a worker that is at it loses its lease, as its input changed."""
-    statement = insert(session, Job).values(
-        kind=kind, subject_id=subject_id, study_id=study_id, due_at=due_at,
-        destination=destination, state=JobState.DUE, token=0, attempts=0, deaths=0,
-    )  # fmt: skip
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["kind", "subject_id"],
-            set_={
-                "due_at": statement.excluded.due_at,
-                "state": JobState.DUE,
-                "attempts": 0,
-                "deaths": 0,
-                "token": Job.token + 1,
-                "last_error": None,
-            },
-        )
-    )
+    owe_all(session, [(kind, subject_id, due_at)], study_id, destination)
 
 
-def _ready(now: datetime, silence: timedelta) -> ColumnElement[bool]:
-    """Tell whether a study may be reported: nobody is sending it, nothing is left to classify.
-
-    A reception that has been silent for longer than the network timeout belongs to a node that
-    died; it holds up nothing.
-    """
-    unclassified = aliased(Job)
-    sending = exists().where(Reception.study_id == Job.study_id, Reception.last_at > now - silence)
-    classifying = exists().where(
-        unclassified.study_id == Job.study_id, unclassified.kind == JobKind.CLASSIFY
-    )
-    return ~sending & ~classifying
-
-
-def claimable(
-    kind: JobKind, now: datetime, silence: timedelta, destination: str | None = None
-) -> list[ColumnElement[bool]]:
-    """Give the terms by which a job may be claimed now."""
-    where = [Job.kind == kind, Job.state != JobState.DEAD, Job.due_at <= now]
-    if kind is JobKind.REPORT:
-        where.append(_ready(now, silence))
-    if kind in BY_DESTINATION:
-        away = exists().where(Outage.destination == Job.destination, Outage.next_try_at > now)
-        where.append(~away)
-    if destination is not None:
-        where += [Job.destination == destination, ~_busy(kind, destination, now)]
-    return where
-
-
-def _busy(kind: JobKind, destination: str, now: datetime) -> ColumnElement[bool]:
-    """Tell whether work of a kind is under way at a destination.
-
-    One at a time: a peer that hangs holds one worker then, and never all of them.
-    """
-    other = aliased(Job)
-    return exists().where(
-        other.kind == kind,
-        other.destination == destination,
-        other.state == JobState.LEASED,
-        other.due_at > now,
-    )
-
-
-def claim(
+def owe_all(
     session: Session,
-    kind: JobKind,
-    limit: int,
-    now: datetime,
-    lease: timedelta,
-    *,
-    silence: timedelta = timedelta(seconds=60),
-    destination: str | None = None,
-) -> list[Claim]:
-    """Claim due work, oldest first, until `now` + `lease`.
+    owed: Sequence[tuple[JobKind, int, datetime]],
+    study_id: int,
+    destination: str = "",
+) -> None:
+    """Owe several things of one study at once, each with its subject and when it is due."""
+    rows = [
+        {
+            "kind": kind, "subject_id": subject_id, "study_id": study_id, "due_at": due_at,
+            "destination": destination, "state": JobState.DUE, "token": 0, "attempts": 0,
+            "deaths": 0,
+        }
+        for kind, subject_id, due_at in owed
+    ]  # fmt: skip
+    session.execute(_owing(dialect_of(session)), rows)
 
-    Work that failed or whose worker died is claimed alone, so that a poisonous instance never
-    takes its batch mates with it a second time. A lease that ran out is the death of a worker.
-    """
-    if destination is not None and session.get_bind().dialect.name == "postgresql":
-        # One after the other: two at once would each see the destination idle.
-        turn = func.pg_advisory_xact_lock(func.hashtext(f"{kind} {destination}"))
-        session.execute(select(turn))
-    jobs = session.scalars(
-        select(Job)
-        .where(*claimable(kind, now, silence, destination))
-        .order_by(Job.due_at, Job.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    fresh = [job for job in jobs if not job.attempts]
-    jobs = fresh if fresh and fresh[0] is jobs[0] else jobs[:1]
-    for job in jobs:
-        job.deaths += job.state == JobState.LEASED
-        job.state, job.due_at = JobState.LEASED, now + lease
-        job.token += 1
-        job.attempts += 1
-    session.flush()
-    return [
-        Claim(job.id, job.token, kind, job.subject_id, job.study_id, job.attempts, job.deaths)
-        for job in jobs
-    ]
+
+@cache
+def _owing(dialect: str) -> Executable:
+    statement = insert_of(dialect, jobs)
+    owing: Executable = statement.on_conflict_do_update(
+        index_elements=["kind", "subject_id"],
+        set_={
+            "due_at": statement.excluded.due_at,
+            "state": JobState.DUE,
+            "attempts": 0,
+            "deaths": 0,
+            "token": jobs.c.token + 1,
+            "last_error": None,
+        },
+    )
+    return owing
+
+
+_MINE = (jobs.c.id == bindparam("job"), jobs.c.token == bindparam("held"))
+_HELD = select(exists().where(*_MINE))
+_SETTLING = delete(jobs).where(*_MINE)
+_EXTENDING = (
+    update(jobs)
+    .where(*_MINE, jobs.c.state == JobState.LEASED)
+    .values(due_at=bindparam("until", type_=jobs.c.due_at.type))
+)
+
+
+def _mine(claim_: Claim) -> dict[str, int]:
+    return {"job": claim_.job_id, "held": claim_.token}
 
 
 def extend(session: Session, claim_: Claim, until: datetime) -> None:
     """Keep claimed work for longer; what was lost or put back meanwhile stays so."""
-    mine = (Job.id == claim_.job_id, Job.token == claim_.token, Job.state == JobState.LEASED)
-    session.execute(update(Job).where(*mine).values(due_at=until))
+    session.execute(_EXTENDING, {**_mine(claim_), "until": until})
 
 
 def is_held(session: Session, claim_: Claim) -> bool:
     """Take the study for a change, and tell whether nobody has taken claimed work over."""
     session.get_one(Study, claim_.study_id, with_for_update=True)
-    mine = exists().where(Job.id == claim_.job_id, Job.token == claim_.token)
-    return bool(session.scalar(select(mine)))
-
-
-def due_bells(session: Session, now: datetime, silence: timedelta) -> list[tuple[JobKind, str]]:
-    """List what is due and unclaimed, as (kind, destination); what the relay announces."""
-    bells: list[tuple[JobKind, str]] = []
-    for kind in JobKind:
-        where = claimable(kind, now, silence)
-        if kind in BY_DESTINATION:
-            found = session.scalars(select(Job.destination).where(*where).distinct()).all()
-            free = [each for each in found if not session.scalar(select(_busy(kind, each, now)))]
-            bells += [(kind, destination) for destination in free]
-        elif session.scalar(select(Job.id).where(*where).limit(1)) is not None:
-            bells.append((kind, ""))
-    return bells
+    return bool(session.scalar(_HELD, _mine(claim_)))
 
 
 def settle(session: Session, claim_: Claim) -> None:
@@ -198,8 +159,7 @@ def settle(session: Session, claim_: Claim) -> None:
     LeaseLost
         When the lease expired and was taken over, or the work is owed anew.
     """
-    done = session.execute(delete(Job).where(Job.id == claim_.job_id, Job.token == claim_.token))
-    if _count(done) != 1:
+    if _count(session.execute(_SETTLING, _mine(claim_))) != 1:
         raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
 
 
@@ -260,9 +220,24 @@ def bury(session: Session, claim_: Claim, error: str) -> bool:
 
 def note_dead_letters(session: Session, study: Study) -> None:
     """Let a study be FAILED that something was given up of, whatever else has just come about."""
-    dead = (Job.study_id == study.id, Job.state == JobState.DEAD, Job.kind != JobKind.COMMIT)
-    if session.scalar(select(Job.id).where(*dead).limit(1)) is not None:
+    if has_dead_letters(session, study.id):
         move(study, StudyEvent.GIVEN_UP)
+
+
+def has_dead_letters(session: Session, study_id: int) -> bool:
+    """Tell whether something was given up of a study without which it is not through."""
+    return session.execute(_GIVEN_UP, {"study": study_id}).first() is not None
+
+
+_GIVEN_UP = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.study_id == bindparam("study"),
+        jobs.c.state == JobState.DEAD,
+        jobs.c.kind != JobKind.COMMIT,
+    )
+    .limit(1)
+)
 
 
 def give_up(session: Session, kind: JobKind, subject_id: int, error: str) -> None:
@@ -275,9 +250,7 @@ def give_up(session: Session, kind: JobKind, subject_id: int, error: str) -> Non
 
 
 def _rewrite(session: Session, claim_: Claim, **values: Any) -> bool:
-    changed = session.execute(
-        update(Job).where(Job.id == claim_.job_id, Job.token == claim_.token).values(**values)
-    )
+    changed = session.execute(update(jobs).where(*_MINE).values(**values), _mine(claim_))
     return _count(changed) == 1
 
 
@@ -291,7 +264,7 @@ def dead_letters(session: Session) -> Sequence[tuple[Job, str]]:
     rows = session.execute(
         select(Job, Study.study_instance_uid)
         .join(Study, Study.id == Job.study_id)
-        .where(Job.state == JobState.DEAD)
+        .where(text(f"jobs.{DEAD}"))
         .order_by(Job.id)
     )
     return [(job, uid) for job, uid in rows]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import CursorResult, Table, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.records import Outcome, Received
-from worker.ledger.jobs import insert, move, note_dead_letters, owe
-from worker.states import JobKind, StudyEvent, StudyState
-from worker.tables import Instance, Job, Reception, Study
+from worker.ledger.jobs import dialect_of, has_dead_letters, insert_of, jobs, owe_all
+from worker.states import JobKind, StudyEvent, StudyState, after
+from worker.tables import Base
+
+studies, instances, receptions = (
+    Base.metadata.tables[name] for name in ("studies", "instances", "receptions")
+)
 
 
 def record(session: Session, received: Received, *, quiet: timedelta) -> Outcome:
@@ -22,64 +28,50 @@ def record(session: Session, received: Received, *, quiet: timedelta) -> Outcome
         STORED; DUPLICATE when the same bytes are known already; CONFLICT when other bytes are
         known under the same SOP Instance UID, or the UID belongs to another study.
     """
-    study = _locked_study(session, received)
-    known = session.scalar(
-        select(Instance).where(Instance.sop_instance_uid == received.sop_instance_uid)
-    )
-    if known is not None:
-        same = known.sha256 == received.sha256 and known.study_id == study.id
-        return Outcome.DUPLICATE if same else _conflict(session, study)
-    instance = Instance(
-        study_id=study.id,
-        sop_instance_uid=received.sop_instance_uid,
-        sop_class_uid=received.sop_class_uid,
-        series_instance_uid=received.series_instance_uid,
-        transfer_syntax_uid=received.transfer_syntax_uid,
-        modality=_fit(received.modality, 16),
-        calling_ae_title=_fit(received.calling_ae_title, 16),
-        path=received.path,
-        size_bytes=received.size,
-        sha256=received.sha256,
-        received_at=received.received_at,
-    )
-    session.add(instance)
-    session.flush()
-    study.last_received_at = max(study.last_received_at, received.received_at)
-    move(study, StudyEvent.STORED)
-    owe(session, JobKind.CLASSIFY, instance.id, study.id, received.received_at)
-    owe(session, JobKind.REPORT, study.id, study.id, received.received_at + quiet)
-    note_dead_letters(session, study)
-    _note_reception(session, received, study.id)
+    study_id = _enter(session, studies, _study_of(received))
+    known_study = None
+    if study_id is None:
+        known_study = session.execute(_LOCKED, {"uid": received.study_instance_uid}).one()
+        study_id = cast("int", known_study.id)
+    instance_id = _enter(session, instances, _instance_of(received, study_id))
+    if instance_id is None:
+        return _known(session, received, study_id, is_new=known_study is None)
+    due_at = received.received_at
+    owed = [(JobKind.CLASSIFY, instance_id, due_at), (JobKind.REPORT, study_id, due_at + quiet)]
+    owe_all(session, owed, study_id)
+    if known_study is not None:
+        _note_instance(session, known_study, due_at)
+    _note_reception(session, received, study_id)
     return Outcome.STORED
 
 
-def _conflict(session: Session, study: Study) -> Outcome:
-    """Leave nothing behind: the study may have been entered for this instance alone."""
-    if session.scalar(select(~exists().where(Instance.study_id == study.id))):
-        session.delete(study)
-    return Outcome.CONFLICT
+def _study_of(received: Received) -> dict[str, Any]:
+    return {
+        "study_instance_uid": received.study_instance_uid,
+        "patient_id": _fit(received.patient_id, 256),
+        "accession_number": _fit(received.accession_number, 64),
+        "study_date": _fit(received.study_date, 8),
+        "state": StudyState.RECEIVING,
+        "calling_ae_title": _fit(received.calling_ae_title, 16),
+        "received_at": received.received_at,
+        "last_received_at": received.received_at,
+    }
 
 
-def _locked_study(session: Session, received: Received) -> Study:
-    session.execute(
-        insert(session, Study)
-        .values(
-            study_instance_uid=received.study_instance_uid,
-            patient_id=_fit(received.patient_id, 256),
-            accession_number=_fit(received.accession_number, 64),
-            study_date=_fit(received.study_date, 8),
-            state=StudyState.RECEIVING,
-            calling_ae_title=_fit(received.calling_ae_title, 16),
-            received_at=received.received_at,
-            last_received_at=received.received_at,
-        )
-        .on_conflict_do_nothing(index_elements=["study_instance_uid"])
-    )
-    return session.scalars(
-        select(Study)
-        .where(Study.study_instance_uid == received.study_instance_uid)
-        .with_for_update()
-    ).one()
+def _instance_of(received: Received, study_id: int) -> dict[str, Any]:
+    return {
+        "study_id": study_id,
+        "sop_instance_uid": received.sop_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "series_instance_uid": received.series_instance_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "modality": _fit(received.modality, 16),
+        "calling_ae_title": _fit(received.calling_ae_title, 16),
+        "path": received.path,
+        "size_bytes": received.size,
+        "sha256": received.sha256,
+        "received_at": received.received_at,
+    }
 
 
 def _fit(text: str, length: int) -> str:
@@ -87,16 +79,78 @@ def _fit(text: str, length: int) -> str:
     return text.replace("\0", "")[:length]
 
 
+def _enter(session: Session, table: Table, row: dict[str, Any]) -> int | None:
+    """Enter a row, and give its id; None when its UID is known already."""
+    dialect = dialect_of(session)
+    entered = session.execute(_entering(dialect, table.name), row)
+    if dialect != "sqlite":
+        return cast("int | None", entered.scalar())
+    assert isinstance(entered, CursorResult)  # what INSERT gives
+    return entered.lastrowid if entered.rowcount else None
+
+
+@cache
+def _entering(dialect: str, table: str) -> Any:
+    """Give the INSERT of a row that may be known by its UID."""
+    uid = "study_instance_uid" if table == "studies" else "sop_instance_uid"
+    rows = Base.metadata.tables[table]
+    entering = insert_of(dialect, rows).on_conflict_do_nothing(index_elements=[uid])
+    # SQLite tells the id of a row by itself; RETURNING it knows from version 3.35 on.
+    return entering if dialect == "sqlite" else entering.returning(rows.c.id)
+
+
+_LOCKED = (
+    select(studies.c.id, studies.c.state, studies.c.last_received_at)
+    .where(studies.c.study_instance_uid == bindparam("uid"))
+    .with_for_update()
+)
+_KNOWN = select(instances.c.sha256, instances.c.study_id).where(
+    instances.c.sop_instance_uid == bindparam("uid")
+)
+
+
+def _known(session: Session, received: Received, study_id: int, *, is_new: bool) -> Outcome:
+    """Tell what an instance is whose UID is known; leave no study behind that came by it alone."""
+    known = session.execute(_KNOWN, {"uid": received.sop_instance_uid}).one()
+    if known.sha256 == received.sha256 and known.study_id == study_id:
+        return Outcome.DUPLICATE
+    if is_new:
+        session.execute(delete(studies).where(studies.c.id == study_id))
+    return Outcome.CONFLICT
+
+
+def _note_instance(session: Session, study: Any, received_at: datetime) -> None:
+    """Let a known study receive again; what was given up of it stays given up."""
+    state = after(StudyState(study.state), StudyEvent.STORED)
+    if has_dead_letters(session, study.id):
+        state = after(state, StudyEvent.GIVEN_UP)
+    last = max(study.last_received_at, received_at)
+    session.execute(_NOTING, {"study": study.id, "state": state, "last_received_at": last})
+
+
+_NOTING = update(studies).where(studies.c.id == bindparam("study"))
+
+
 def _note_reception(session: Session, received: Received, study_id: int) -> None:
-    statement = insert(session, Reception).values(
-        association_id=received.association_id, study_id=study_id, last_at=received.received_at
-    )
     session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["association_id", "study_id"],
-            set_={"last_at": statement.excluded.last_at},
-        )
+        _receiving(dialect_of(session)),
+        {
+            "association_id": received.association_id, "study_id": study_id,
+            "last_at": received.received_at,
+        },
+    )  # fmt: skip
+
+
+@cache
+def _receiving(dialect: str) -> Any:
+    statement = insert_of(dialect, receptions)
+    return statement.on_conflict_do_update(
+        index_elements=["association_id", "study_id"],
+        set_={"last_at": statement.excluded.last_at},
     )
+
+
+# --- the end of an association ---------------------------------------------------------------
 
 
 def close_association(session: Session, association_id: str) -> datetime | None:
@@ -107,9 +161,15 @@ def close_association(session: Session, association_id: str) -> datetime | None:
     datetime or None
         When the last of its studies becomes due for its report; None when it brought none.
     """
-    mine = select(Reception.study_id).where(Reception.association_id == association_id)
-    due_at = session.scalar(
-        select(func.max(Job.due_at)).where(Job.kind == JobKind.REPORT, Job.subject_id.in_(mine))
-    )
-    session.execute(delete(Reception).where(Reception.association_id == association_id))
+    ended = {"association": association_id}
+    due_at: datetime | None = session.scalar(_LAST_DUE, ended)
+    session.execute(_CLOSING, ended)
     return due_at
+
+
+_MINE = receptions.c.association_id == bindparam("association")
+_LAST_DUE = select(func.max(jobs.c.due_at)).where(
+    jobs.c.kind == JobKind.REPORT,
+    jobs.c.subject_id.in_(select(receptions.c.study_id).where(_MINE)),
+)
+_CLOSING = delete(receptions).where(_MINE)
