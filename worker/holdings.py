@@ -108,15 +108,15 @@ def finder(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], Ite
 
 def _pages(sessions: SessionFactory, wanted: Wanted) -> Iterator[tuple[Study, list[Holding]]]:
     """Give studies that may match, each with what is held of it; no transaction stays open."""
-    narrowing, below_id = narrow(wanted), None
+    narrowing, after = narrow(wanted), None
     while True:
         with sessions() as session:
-            page = ledger.studies_by(session, narrowing, below_id=below_id, limit=_PAGE)
+            page = ledger.studies_by(session, narrowing, after=after, limit=_PAGE)
             held = ledger.holdings_of(session, [study.id for study in page])
         yield from ((study, held[study.id]) for study in page if held[study.id])
         if len(page) < _PAGE:
             return
-        below_id = page[-1].id
+        after = page[-1]
 
 
 def narrow(wanted: Wanted) -> Narrowing:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select, text, tuple_, union_all
 from sqlalchemy.orm import Session
 
-from worker.tables import Companion, Instance, Report, Study
+from worker.tables import DOTTED, Companion, Instance, Report, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,11 @@ class Narrowing:
 
 
 def studies_by(
-    session: Session, narrowing: Narrowing, *, below_id: int | None, limit: int
+    session: Session, narrowing: Narrowing, *, after: Study | None, limit: int
 ) -> Sequence[Study]:
     """Give a page of studies that may match, the newest first.
+
+    They come as they were received; where only dates narrow, as they were made.
 
     Parameters
     ----------
@@ -72,15 +75,20 @@ def studies_by(
         Reads only.
     narrowing : Narrowing
         What is known of them.
-    below_id : int or None
-        The last row of the page before.
+    after : Study or None
+        The last study of the page before.
     limit : int
         Rows of a page.
     """
-    statement = select(Study).where(*_conditions(narrowing)).order_by(Study.id.desc())
-    if below_id is not None:
-        statement = statement.where(Study.id < below_id)
-    return session.scalars(statement.limit(limit)).all()
+    conditions, dates = _conditions(narrowing), _dates(narrowing)
+    if dates and not conditions:
+        return session.scalars(_by_date(dates, after, limit)).all()
+    if dates:
+        conditions.append(or_(Study.study_date == "", _IS_DOTTED, and_(*dates)))
+    if after is not None:
+        conditions.append(_before(Study.received_at, after.received_at, after))
+    newest_first = select(Study).order_by(Study.received_at.desc(), Study.id.desc())
+    return session.scalars(newest_first.where(*conditions).limit(limit)).all()
 
 
 def _conditions(narrowing: Narrowing) -> list[ColumnElement[bool]]:
@@ -91,15 +99,44 @@ def _conditions(narrowing: Narrowing) -> list[ColumnElement[bool]]:
         conditions.append(Study.patient_id == narrowing.patient_id)
     if narrowing.accession_number:
         conditions.append(Study.accession_number == narrowing.accession_number)
+    return conditions
+
+
+def _dates(narrowing: Narrowing) -> list[ColumnElement[bool]]:
     dates: list[ColumnElement[bool]] = []
     if narrowing.study_date_from:
         dates.append(Study.study_date >= narrowing.study_date_from)
     if narrowing.study_date_to:
         dates.append(Study.study_date <= narrowing.study_date_to)
-    if dates:
-        odd = or_(Study.study_date == "", Study.study_date.like("%.%"))
-        conditions.append(or_(odd, and_(*dates)))
-    return conditions
+    return dates
+
+
+# The old form of a date, cut to what the column holds: it may be of any day.
+_IS_DOTTED: Any = text(f"studies.{DOTTED}")
+
+
+def _before(column: Any, value: object, after: Study) -> ColumnElement[bool]:
+    return tuple_(column, Study.id) < tuple_(value, after.id)
+
+
+def _by_date(dates: list[ColumnElement[bool]], after: Study | None, limit: int) -> Select[Study]:
+    """Select a page of those within dates, of those with an odd one, and of those without any.
+
+    Each of the three is read from an index, in its order; together they would be sorted anew for
+    each page.
+    """
+    parts: list[list[ColumnElement[bool]]] = [[Study.study_date == ""]]
+    if after is None:
+        parts += [dates, [_IS_DOTTED]]
+    elif after.study_date == "":  # the last of all
+        parts[0].append(Study.id < after.id)
+    else:
+        behind = _before(Study.study_date, after.study_date, after)
+        parts += [[*dates, behind], [_IS_DOTTED, behind]]
+    order = (Study.study_date.desc(), Study.id.desc())
+    pages = [select(Study.id).where(*part).order_by(*order).limit(limit) for part in parts]
+    ids = union_all(*(select(page.subquery().c.id) for page in pages))
+    return select(Study).where(Study.id.in_(ids)).order_by(*order).limit(limit)
 
 
 def holdings_of(session: Session, study_ids: Collection[int]) -> dict[int, list[Holding]]:
