@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, text, tuple_, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, and_, desc, or_, select, text, tuple_, union
 from sqlalchemy.orm import Session
 
 from worker.tables import DOTTED, Companion, Instance, Report, Study
@@ -82,7 +82,9 @@ def studies_by(
     """
     conditions, dates = _conditions(narrowing), _dates(narrowing)
     if dates and not conditions:
-        return session.scalars(_by_date(dates, after, limit)).all()
+        ids = session.scalars(_by_date(dates, after, limit)).all()
+        page = select(Study).where(Study.id.in_(ids))
+        return session.scalars(page.order_by(Study.study_date.desc(), Study.id.desc())).all()
     if dates:
         conditions.append(or_(Study.study_date == "", _IS_DOTTED, and_(*dates)))
     if after is not None:
@@ -119,7 +121,9 @@ def _before(column: Any, value: object, after: Study) -> ColumnElement[bool]:
     return tuple_(column, Study.id) < tuple_(value, after.id)
 
 
-def _by_date(dates: list[ColumnElement[bool]], after: Study | None, limit: int) -> Select[Study]:
+def _by_date(
+    dates: list[ColumnElement[bool]], after: Study | None, limit: int
+) -> CompoundSelect[int, str]:
     """Select a page of those within dates, of those with an odd one, and of those without any.
 
     Each of the three is read from an index, in its order; together they would be sorted anew for
@@ -133,10 +137,16 @@ def _by_date(dates: list[ColumnElement[bool]], after: Study | None, limit: int) 
     else:
         behind = _before(Study.study_date, after.study_date, after)
         parts += [[*dates, behind], [_IS_DOTTED, behind]]
-    order = (Study.study_date.desc(), Study.id.desc())
-    pages = [select(Study.id).where(*part).order_by(*order).limit(limit) for part in parts]
-    ids = union_all(*(select(page.subquery().c.id) for page in pages))
-    return select(Study).where(Study.id.in_(ids)).order_by(*order).limit(limit)
+    pages = (
+        select(Study.id, Study.study_date)
+        .where(*part)
+        .order_by(Study.study_date.desc(), Study.id.desc())
+        .limit(limit)
+        .subquery()
+        for part in parts
+    )
+    each = union(*(select(page.c.id, page.c.study_date) for page in pages))
+    return each.order_by(desc("study_date"), desc("id")).limit(limit)
 
 
 def holdings_of(session: Session, study_ids: Collection[int]) -> dict[int, list[Holding]]:

@@ -39,23 +39,23 @@ IS_OWED = text(f"jobs.{OWED}")
 
 
 def claimable(kind: JobKind, now: datetime, silence: timedelta) -> list[ColumnElement[bool]]:
-    """Give the terms by which a job may be claimed now, of a kind that is for no destination."""
-    return _claimable(kind, "", now, now - silence)
+    """Give the terms by which jobs that are named besides may be claimed now.
+
+    They are not those of the index of all that is owed: the names are to be looked up.
+    """
+    due = [jobs.c.kind == kind, jobs.c.state != JobState.DEAD, jobs.c.due_at <= now]
+    return due + (_ready(now - silence) if kind is JobKind.REPORT else [])
 
 
-def _claimable(kind: JobKind, destination: Any, now: Any, since: Any) -> list[Any]:
-    where = [
+def _due_terms(kind: JobKind, destination: Any, now: Any, since: Any) -> list[Any]:
+    """Give the terms by which a job is due; the first are those of an index, in its order."""
+    return [
         jobs.c.kind == kind,
         jobs.c.destination == destination,
         IS_OWED,
         jobs.c.due_at <= now,
+        *(_ready(since) if kind is JobKind.REPORT else ()),
     ]
-    if kind is JobKind.REPORT:
-        where += _ready(since)
-    if kind in BY_DESTINATION:
-        away = (outages.c.destination == destination, outages.c.next_try_at > now)
-        where += [~exists().where(*away), ~_busy(kind, destination, now)]
-    return where
 
 
 def _ready(since: Any) -> list[ColumnElement[bool]]:
@@ -75,18 +75,20 @@ def _ready(since: Any) -> list[ColumnElement[bool]]:
     return [~exists(sending.offset(0)), ~exists(classifying.offset(0))]
 
 
-def _busy(kind: JobKind, destination: Any, now: Any) -> ColumnElement[bool]:
-    """Tell whether work of a kind is under way at a destination.
+def _free(kind: JobKind, destination: Any, now: Any) -> list[ColumnElement[bool]]:
+    """Give the terms by which a destination may get something: it is not away, and not busy.
 
     One at a time: a peer that hangs holds one worker then, and never all of them.
     """
     leased = jobs.alias("leased")
-    return exists().where(
+    away = (outages.c.destination == destination, outages.c.next_try_at > now)
+    busy = (
         leased.c.kind == kind,
         leased.c.destination == destination,
         text(f"leased.{LEASED}"),
         leased.c.due_at > now,
     )
+    return [~exists().where(*away), ~exists().where(*busy)]
 
 
 # --- claim -----------------------------------------------------------------------------------
@@ -135,10 +137,14 @@ _LEASING = (
 
 @cache
 def _due(kind: JobKind) -> Select[Any]:
-    c = jobs.c
+    c, destination = jobs.c, bindparam("destination", type_=jobs.c.destination.type)
+    if kind in BY_DESTINATION:
+        # None when nothing may be sent there: then no job is looked at.
+        free = select(destination).where(*_free(kind, destination, NOW))
+        destination = free.scalar_subquery()  # type: ignore[assignment]
     return (
         select(c.id, c.subject_id, c.study_id, c.state, c.token, c.attempts, c.deaths)
-        .where(*_claimable(kind, bindparam("destination"), NOW, SINCE))
+        .where(*_due_terms(kind, destination, NOW, SINCE))
         .order_by(c.due_at, c.id)
         .limit(bindparam("limit"))
         .with_for_update(skip_locked=True)
@@ -168,11 +174,10 @@ def _bells() -> CompoundSelect[Any]:
 
 def _bells_of(kind: JobKind) -> Select[str, str]:
     if kind in BY_DESTINATION:
-        destinations = _destinations(kind)
-        where = _claimable(kind, destinations.c.destination, NOW, SINCE)
-        due = exists(select(jobs.c.id).where(*where))
-        return select(literal(kind.value), destinations.c.destination).where(due)
-    due = exists(select(jobs.c.id).where(*_claimable(kind, "", NOW, SINCE)))
+        destination = _destinations(kind).c.destination
+        due = exists(select(jobs.c.id).where(*_due_terms(kind, destination, NOW, SINCE)))
+        return select(literal(kind.value), destination).where(due, *_free(kind, destination, NOW))
+    due = exists(select(jobs.c.id).where(*_due_terms(kind, "", NOW, SINCE)))
     return select(literal(kind.value), literal("")).where(due)
 
 

@@ -86,5 +86,5 @@ def ready_studies(
 ) -> bool:
     """Tell whether any of these studies may be reported now."""
     where = claimable(JobKind.REPORT, now, silence)
-    found = select(Job.id).where(*where, Job.study_id.in_(set(study_ids))).limit(1)
+    found = select(Job.id).where(*where, Job.subject_id.in_(set(study_ids))).limit(1)
     return session.scalar(found) is not None

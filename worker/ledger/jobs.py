@@ -261,12 +261,9 @@ def _count(result: Result[Any]) -> int:
 
 def dead_letters(session: Session) -> Sequence[tuple[Job, str]]:
     """List given-up work with the UID of its study."""
-    rows = session.execute(
-        select(Job, Study.study_instance_uid)
-        .join(Study, Study.id == Job.study_id)
-        .where(text(f"jobs.{DEAD}"))
-        .order_by(Job.id)
-    )
+    # One study after the other: joined, PostgreSQL might read all studies.
+    uid = select(Study.study_instance_uid).where(Study.id == Job.study_id).scalar_subquery()
+    rows = session.execute(select(Job, uid).where(text(f"jobs.{DEAD}")).order_by(Job.id))
     return [(job, uid) for job, uid in rows]
 
 

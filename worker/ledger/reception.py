@@ -168,8 +168,11 @@ def close_association(session: Session, association_id: str) -> datetime | None:
 
 
 _MINE = receptions.c.association_id == bindparam("association")
-_LAST_DUE = select(func.max(jobs.c.due_at)).where(
-    jobs.c.kind == JobKind.REPORT,
-    jobs.c.subject_id.in_(select(receptions.c.study_id).where(_MINE)),
+# One study after the other: joined, PostgreSQL might read what is owed of all studies.
+_REPORT_DUE = (
+    select(jobs.c.due_at)
+    .where(jobs.c.kind == JobKind.REPORT, jobs.c.subject_id == receptions.c.study_id)
+    .scalar_subquery()
 )
+_LAST_DUE = select(func.max(_REPORT_DUE)).where(_MINE)
 _CLOSING = delete(receptions).where(_MINE)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, undefer
 
 from worker.ledger.deliveries import settle_deliveries, withdraw
@@ -198,14 +198,15 @@ def _supersede(session: Session, study_id: int, newest_report_id: int) -> None:
 
     What a destination has already got of them stays delivered; it is no longer asked to keep it.
     """
-    on_its_way = exists().where(
-        Job.kind == JobKind.DELIVER, Job.subject_id == Delivery.id, Job.state == JobState.LEASED
-    )
-    earlier = (Report.study_id == study_id, Report.id != newest_report_id)
-    undelivered = Delivery.state.in_([DeliveryState.PENDING, DeliveryState.FAILED])
-    owed = select(Delivery).join(Report).where(*earlier, undelivered, ~on_its_way)
-    for delivery in session.scalars(owed):
-        withdraw(session, delivery)
-    deliveries = select(Delivery.id).join(Report).where(*earlier)
-    unconfirmed = (Job.kind == JobKind.COMMIT, Job.subject_id.in_(deliveries))
+    of_earlier = select(Report.id).where(Report.study_id == study_id, Report.id != newest_report_id)
+    # One delivery after the other: joined, PostgreSQL might read what is owed of all studies.
+    job = select(Job.state).where(Job.kind == JobKind.DELIVER, Job.subject_id == Delivery.id)
+    earlier = session.execute(
+        select(Delivery, job.scalar_subquery()).where(Delivery.report_id.in_(of_earlier))
+    ).all()
+    for delivery, state in earlier:
+        undelivered = delivery.state in {DeliveryState.PENDING, DeliveryState.FAILED}
+        if undelivered and state != JobState.LEASED:
+            withdraw(session, delivery)
+    unconfirmed = (Job.kind == JobKind.COMMIT, Job.subject_id.in_([row.id for row, _ in earlier]))
     session.execute(delete(Job).where(*unconfirmed).execution_options(synchronize_session=False))

@@ -215,6 +215,16 @@ def test_a_bell_is_due_for_each_kind_of_due_work_and_each_destination(desk: Desk
     assert sorted(bells(desk)) == [(CLASSIFY, ""), (DELIVER, PACS), (DELIVER, VIEWER), (REPORT, "")]
 
 
+def test_a_destination_that_is_away_or_busy_silences_no_bell_of_another(desk: Desk) -> None:
+    for _ in range(2):
+        desk.ready()
+        desk.report(PACS, VIEWER, "THIRD@192.0.2.3:104")
+    later = desk.clock().replace(hour=13)
+    desk.do(ledger.save_outage, VIEWER, desk.clock(), later, "down")
+    (_,) = desk.claim(DELIVER, 1, destination=PACS)
+    assert bells(desk) == [(DELIVER, "THIRD@192.0.2.3:104")]
+
+
 def test_no_bell_is_due_for_claimed_dead_or_future_work(desk: Desk) -> None:
     desk.ready()
     desk.do(ledger.bury, desk.claim_report(), "gone")

@@ -1,0 +1,324 @@
+"""No statement of the product reads a table that grows: its plan says so, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, select, text
+
+from benchmarks.synthetic import AWAY, DIGEST, NOW, OTHER, PACS, fill
+from dicom_node.commitment import Commitment
+from tests.fakes import delivered, new_uid, received
+from tests.ledgers import FOUND, QUIET, SILENCE, Desk
+from tests.plans import Statement, complaints, overheard
+from worker import database, given_up, ledger, results
+from worker.ledger import Claim, Narrowing, NewCompanion, NewReport
+from worker.states import CompanionKind, JobKind, StudyState
+from worker.tables import Base, CommitmentRequest, Delivery, Job, Study
+
+CLASSIFY, REPORT, DELIVER, COMMIT = JobKind
+STUDIES, OWED = 2600, 50
+# Who asks for the first of all rows, and may go along an index for them.
+IN_ORDER = {"find_studies: newest", "studies_by: all", "newest_paths", "due_bells"}
+# What counts all that is owed reads it; a person asks for it.
+COUNTS = {"depth"}
+
+Ask = Callable[[str, Callable[..., Any]], Any]
+
+
+def uid(number: int) -> str:
+    return f"2.25.{700000000000 + number}"
+
+
+def facts(**changes: Any) -> Any:
+    return replace(received(received_at=NOW), **changes)
+
+
+def one(desk: Desk, *conditions: Any) -> int:
+    """Find the subject of some owed work."""
+    with desk.sessions() as session:
+        found = session.scalars(select(Job.subject_id).where(*conditions).limit(1)).one()
+    return found
+
+
+def ask_everything(desk: Desk, ask: Ask) -> None:
+    """Call whatever has a statement, under its name; ``name: case`` where there are several."""
+    _receive(ask)
+    _query(desk, ask)
+    model = ask("model_row", lambda s: ledger.model_row(
+        s, name="m", version="1", digest=DIGEST, details={}, now=NOW))  # fmt: skip
+    _classify(ask, model)
+    _report(ask, model)
+    _deliver(desk, ask)
+    _commit(desk, ask)
+    _give_up(desk, ask)
+
+
+def _receive(ask: Ask) -> None:
+    new = facts(study_instance_uid=new_uid(), association_id="new")
+    second = replace(new, sop_instance_uid=new_uid())
+    elsewhere = replace(new, study_instance_uid=new_uid())
+    cases = {"new study": new, "known study": second, "duplicate": new, "conflict": elsewhere}
+    for case, each in cases.items():
+        ask(f"record: {case}", lambda s, each=each: ledger.record(s, each, quiet=QUIET))
+    ask("close_association", lambda s: ledger.close_association(s, "new"))
+
+
+def _query(desk: Desk, ask: Ask) -> None:
+    find = results.find_studies
+    for case, wanted in {
+        "newest": {}, "study": {"study": uid(7)}, "accession": {"accession": "ACC-7"},
+        "patient": {"patient_id": "PAT-7"}, "state": {"state": StudyState.FAILED},
+        "since": {"since": NOW - timedelta(hours=1)},
+        "patient since": {"patient_id": "PAT-7", "since": NOW - timedelta(days=9)},
+        "state since": {"state": StudyState.DELIVERED, "since": NOW - timedelta(days=9)},
+    }.items():  # fmt: skip
+        ask(f"find_studies: {case}", lambda s, w=wanted: find(s, **w, limit=50))
+    dates = {"study_date_from": "20100101", "study_date_to": "20100131"}
+    for case, narrowing in {
+        "all": {}, "study": {"study_instance_uids": (uid(7), uid(8))},
+        "patient": {"patient_id": "PAT-7"}, "accession": {"accession_number": "ACC-7"},
+        "dates": dates, "patient and dates": {"patient_id": "PAT-7", **dates},
+    }.items():  # fmt: skip
+        after = None
+        for _ in range(3):  # pages
+            page = ask(f"studies_by: {case}", lambda s, n=narrowing, a=after: ledger.studies_by(
+                s, Narrowing(**n), after=a, limit=5))  # fmt: skip
+            after = page[-1] if page else after
+    undated = desk.do(lambda s: s.scalar(select(Study).where(Study.study_date == "").limit(1)))
+    ask("studies_by: dates", lambda s: ledger.studies_by(
+        s, Narrowing(**dates), after=undated, limit=5))  # fmt: skip
+    ask("holdings_of", lambda s: ledger.holdings_of(s, [7, 8, 9]))
+    ask("holding", lambda s: ledger.holding(s, uid(7) + ".2.1"))
+    ask("newest_paths", lambda s: ledger.newest_paths(s, 20))
+    ask("dead_letters", ledger.dead_letters)
+    ask("given_up.dead_letters", lambda _: given_up.dead_letters(desk.sessions, PACS))
+    ask("depth", ledger.depth)
+    ask("outages", ledger.outages)
+    ask("due_bells", lambda s: ledger.due_bells(s, NOW, SILENCE))
+
+
+def _claim(ask: Ask, kind: JobKind, limit: int = 1, destination: str = "") -> list[Claim]:
+    found: list[Claim] = ask(f"claim: {kind} {destination}", lambda s: ledger.claim(
+        s, kind, limit, NOW, timedelta(seconds=300), silence=SILENCE,
+        destination=destination))  # fmt: skip
+    return found
+
+
+def _classify(ask: Ask, model: int) -> None:
+    claims = _claim(ask, CLASSIFY, 8)
+    assert len(claims) == 8
+    ask("claimed_instances", lambda s: ledger.claimed_instances(s, claims))
+    ask("extend", lambda s: ledger.extend(s, claims[0], NOW + timedelta(seconds=300)))
+    ask("save_finding", lambda s: ledger.save_finding(s, claims[0], model, FOUND, NOW))
+    ask("ready_studies", lambda s: ledger.ready_studies(
+        s, [each.study_id for each in claims], NOW, SILENCE))  # fmt: skip
+    ask("put_back", lambda s: ledger.put_back(s, claims[1], NOW, "failed"))
+    ask("hand_back", lambda s: ledger.hand_back(s, claims[2], NOW, "failed", counts=True))
+    ask("take_death_back", lambda s: ledger.take_death_back(s, claims[3]))
+    ask("drop", lambda s: ledger.drop(s, claims[4:5]))
+    ask("bury", lambda s: ledger.bury(s, claims[5], "failed"))
+
+
+def _report(ask: Ask, model: int) -> None:
+    (claim,) = _claim(ask, REPORT)
+    assert ask("is_held", lambda s: ledger.is_held(s, claim))
+    told = ask("story", lambda s: ledger.story(s, claim.study_id, NOW))
+    assert told.last_report.revision == 1
+    ask("forget_receptions", lambda s: ledger.forget_receptions(s, claim.study_id, NOW))
+    new = NewReport(new_uid(), "1.2.3", "r.dcm", "e" * 64, 2, model)
+    along = NewCompanion(CompanionKind.PICTURE, "1.2.4", new_uid(), "p.dcm", "e" * 64)
+    ask("save_report", lambda s: ledger.save_report(s, claim, new, [PACS, OTHER], NOW, [along]))
+
+
+def _deliver(desk: Desk, ask: Ask) -> None:
+    (claim,) = _claim(ask, DELIVER, destination=PACS)
+    (other,) = _claim(ask, DELIVER, destination=OTHER)
+    assert _claim(ask, DELIVER, destination=AWAY) == []
+    _, report = ask("delivery_of", lambda s: ledger.delivery_of(s, claim))
+    ask("companions_of", lambda s: ledger.companions_of(s, report.id, list(CompanionKind)))
+    assert not ask("withdraw_superseded", lambda s: ledger.withdraw_superseded(s, claim))
+    taken = delivered(0, report.sop_instance_uid)
+    ask("save_delivered", lambda s: ledger.save_delivered(s, claim, taken, "0", NOW, commit=True))
+    ask("save_failed_delivery", lambda s: ledger.save_failed_delivery(s, other, None, "no", NOW))
+    ask("failures_of", lambda s: ledger.failures_of(s, OTHER))
+    ask("save_outage", lambda s: ledger.save_outage(s, OTHER, NOW, NOW, "no route"))
+    ask("end_outage", lambda s: ledger.end_outage(s, OTHER))
+    desk.do(ledger.end_outage, OTHER)
+
+
+def _commit(desk: Desk, ask: Ask) -> None:
+    claims = _claim(ask, COMMIT, 3, PACS)
+    assert len(claims) == 3
+    asked = ask("save_request", lambda s: ledger.save_request(s, claims, "1.2.9", NOW))
+    with desk.sessions() as session:
+        about = session.scalars(
+            select(Delivery.sop_instance_uid)
+            .join(CommitmentRequest, CommitmentRequest.delivery_id == Delivery.id)
+            .where(CommitmentRequest.transaction_uid == "1.2.9")
+        ).all()
+    assert len(asked) == len(about) == 3
+    answer = Commitment("1.2.9", (str(about[0]),), ((str(about[1]), 0x0112),))
+    ask("save_commitment", lambda s: ledger.save_commitment(s, answer, NOW))
+
+
+def _give_up(desk: Desk, ask: Ask) -> None:
+    owed = one(desk, Job.kind == DELIVER, Job.destination == AWAY)
+    ask("owe", lambda s: ledger.owe(s, DELIVER, owed, owed, NOW, AWAY))
+    for case, kind in {"classification": CLASSIFY, "report": REPORT, "delivery": DELIVER}.items():
+        for name, decide in {
+            "requeue": lambda s, study: ledger.requeue(s, study, NOW, "why", "who"),
+            "discard": lambda s, study: ledger.discard(s, study, "why", "who", NOW),
+        }.items():
+            study = uid(one(desk, Job.kind == kind, Job.state == "DEAD"))
+            ask(f"{name}: {case}", lambda s, d=decide, study=study: d(s, study))
+    ask("requeue: all anew", lambda s: ledger.requeue(s, uid(3), NOW))
+
+
+@pytest.fixture
+def filled(engine: Engine) -> Engine:
+    fill(engine, STUDIES, OWED)
+    return engine
+
+
+def statements_of(engine: Engine) -> list[Statement]:
+    """Ask everything, and give the statements that were made of it."""
+    desk, heard = Desk(database.build_sessions(engine)), list[Statement]()
+    desk.clock.now = NOW
+
+    def ask(name: str, work: Callable[..., Any]) -> Any:
+        before = len(heard)
+        with overheard(engine, name, heard):
+            answer = desk.do(work)
+        assert len(heard) > before, f"{name} asked nothing"
+        return answer
+
+    ask_everything(desk, ask)
+    return heard
+
+
+def explained(engine: Engine, statements: Sequence[Statement]) -> Iterator[str]:
+    """Give what is to be complained of."""
+    unlike = {(each.asker, each.text): each for each in statements}
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            # It still reads a whole table where no index serves. These tables are small.
+            for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin"):
+                connection.execute(text(f"SET enable_{way} = off"))
+        for each in unlike.values():
+            if each.asker in COUNTS:
+                continue
+            found = complaints(connection, each, in_order=each.asker in IN_ORDER)
+            yield from (f"{each.asker}: {why}\n{each.text}" for why in found)
+
+
+@pytest.mark.parametrize("known", ["nothing", "its tables"])
+def test_no_plan_reads_a_table_that_grows(filled: Engine, known: str) -> None:
+    """Whether or not the database has statistics, which SQLite has only when it is asked to."""
+    statements = statements_of(filled)
+    if known == "its tables":
+        with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ANALYZE"))
+    if found := list(explained(filled, statements)):
+        pytest.fail("\n\n".join(found))
+
+
+def test_everything_that_the_ledger_does_is_looked_at(filled: Engine) -> None:
+    asked = {each.asker.partition(":")[0] for each in statements_of(filled)}
+    does = {name for name in ledger.__all__ if isinstance(getattr(ledger, name), FunctionType)}
+    assert asked == does | {"find_studies", "given_up.dead_letters"}
+
+
+# What grows with what is owed: whatever lists or counts it, and the search for a study that may be
+# reported among those that wait for their images.
+GROWS = {"depth", "dead_letters", "given_up.dead_letters", "due_bells", "claim: REPORT "}
+
+
+@pytest.mark.parametrize(
+    ("studies", "owed", "grows"), [(4 * STUDIES, OWED, set()), (4 * STUDIES, 4 * OWED, GROWS)]
+)
+def test_everything_takes_as_much_work_among_more_of_it(
+    tmp_path: Path, studies: int, owed: int, grows: set[str]
+) -> None:
+    """Counted in instructions of SQLite's machine, which are the same on every run."""
+    before, after = work_of(tmp_path, STUDIES, OWED), work_of(tmp_path, studies, owed)
+    more = {
+        asker: (steps, after[asker])
+        for asker, steps in before.items()
+        if asker not in grows and after[asker] > 1.25 * steps + 300
+    }
+    assert more == {}
+    for asker in grows - {"due_bells"}:
+        assert after[asker] < 5 * before[asker]
+
+
+def work_of(folder: Path, studies: int, owed: int) -> dict[str, int]:
+    """Count the instructions for everything that may be asked; for each asker, the most."""
+    url = f"sqlite:///{folder / f'{studies}-{owed}.sqlite3'}"
+    database.upgrade(url)
+    engine = database.build_engine(url)
+    fill(engine, studies, owed)
+    engine.dispose()
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    event.listen(engine, "connect", lambda each, _: each.set_progress_handler(step, 1))
+    desk, most = Desk(database.build_sessions(engine)), dict[str, int]()
+    desk.clock.now = NOW
+
+    def ask(name: str, work: Callable[..., Any]) -> Any:
+        before = steps
+        answer = desk.do(work)
+        most[name] = max(most.get(name, 0), steps - before)
+        return answer
+
+    ask_everything(desk, ask)
+    engine.dispose()
+    return most
+
+
+@pytest.mark.parametrize(
+    ("index", "asker"),
+    [
+        ("ix_jobs_owed", "claim: CLASSIFY "),
+        ("ix_jobs_dead", "dead_letters"),
+        ("ix_studies_accession_number_received_at_id", "find_studies: accession"),
+        ("ix_studies_study_date_id", "studies_by: dates"),
+        ("ix_instances_study_id", "story"),
+    ],
+)
+def test_an_index_that_is_missing_is_noticed(filled: Engine, index: str, asker: str) -> None:
+    statements = statements_of(filled)
+    table = next(
+        table for table in Base.metadata.tables.values() for i in table.indexes if i.name == index
+    )
+    (made,) = (each for each in table.indexes if each.name == index)
+    made.drop(filled)
+    try:
+        found = [each for each in explained(filled, statements) if each.startswith(f"{asker}: ")]
+    finally:
+        made.create(filled)
+    assert found
+
+
+def test_every_reference_has_an_index() -> None:
+    """Without one, deleting what is referred to reads all that may refer to it."""
+    for table in Base.metadata.tables.values():
+        indexed = [next(iter(index.columns)).name for index in table.indexes]
+        indexed += [
+            next(iter(each.columns)).name
+            for each in table.constraints
+            if type(each).__name__ in {"UniqueConstraint", "PrimaryKeyConstraint"}
+        ]
+        for reference in table.foreign_keys:
+            if reference.column.table.name != "models":  # never deleted
+                assert {reference.parent.name} <= set(indexed) or table.name == "receptions"
