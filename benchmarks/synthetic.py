@@ -138,6 +138,11 @@ OWED = [
 SENDING = 3
 
 
+def study_uid(number: int) -> str:
+    """Give the UID of a study, by its number from 1 on."""
+    return f"2.25.{700000000000 + number}"
+
+
 def fill(engine: Engine, studies: int, owed: int) -> None:
     """Fill an empty database.
 
@@ -148,7 +153,7 @@ def fill(engine: Engine, studies: int, owed: int) -> None:
     studies
         How many studies.
     owed
-        How many of the newest make up each group of owed work.
+        How many of the newest make up each group of owed work; a fifth of it, what was given up.
     """
     with engine.begin() as connection:
         _enter_few(connection)
@@ -156,8 +161,9 @@ def fill(engine: Engine, studies: int, owed: int) -> None:
             _enter(connection, table, columns, studies, f"i % {one_of} = 0")
         for number, group in enumerate(OWED):
             first = studies - (number + 1) * owed
-            for kind, destination, state, due_s in group:
-                _owe(connection, (kind, destination, state, due_s), first, owed)
+            count = owed // 5 if group[0][2] == "DEAD" else owed
+            for work in group:
+                _owe(connection, work, first, count)
         sending = studies - (SENDING + 1) * owed
         columns = {"association_id": "'association-' || CAST(i / 10 AS {text})", "study_id": "i"}
         columns["last_at"] = ":now"

@@ -5,21 +5,39 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import Row, Select, bindparam, select
+from sqlalchemy.orm import Session
 
 from worker.states import ARRIVED, DeliveryState, Finding, StudyState
-from worker.tables import Delivery, FindingRow, Instance, Model, Report, Study
+from worker.tables import Base
 
 # Columns of the table for the terminal that a modality may fill without measure.
 IDS, ID_WIDTH = ("accession", "patient id"), 20
 PROBABILITIES = ("pneumonia", "bacterial", "viral")
+
+_NAMES = ("studies", "instances", "findings", "models", "reports", "deliveries")
+studies, instances, findings, models, reports, deliveries = (
+    Base.metadata.tables[name] for name in _NAMES
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A study as its row, with the rows of what belongs to it, each in its order."""
+
+    study: Row[Any]
+    instances: Sequence[Row[Any]]
+    findings: Sequence[Row[Any]]
+    reports: Sequence[Row[Any]]
+    deliveries: Sequence[Row[Any]]
 
 
 def find_studies(
@@ -31,57 +49,97 @@ def find_studies(
     state: StudyState | None = None,
     since: datetime | None = None,
     limit: int | None = None,
-) -> Sequence[Study]:
+) -> list[Found]:
     """Find studies, newest first; filters that are None do not narrow."""
     wanted = {
-        Study.study_instance_uid: study,
-        Study.accession_number: accession,
-        Study.patient_id: patient_id,
-        Study.state: state,
+        studies.c.study_instance_uid: study,
+        studies.c.accession_number: accession,
+        studies.c.patient_id: patient_id,
+        studies.c.state: state,
     }
-    statement = select(Study).options(
-        selectinload(Study.instances)
-        .selectinload(Instance.findings)
-        .selectinload(FindingRow.model),
-        selectinload(Study.reports).selectinload(Report.deliveries),
-    )
+    statement = select(studies)
     for column, value in wanted.items():
         if value is not None:
             statement = statement.where(column == value)
     if since is not None:
-        statement = statement.where(Study.received_at >= since)
-    statement = statement.order_by(Study.received_at.desc(), Study.id.desc()).limit(limit)
-    return session.scalars(statement).all()
+        statement = statement.where(studies.c.received_at >= since)
+    statement = statement.order_by(studies.c.received_at.desc(), studies.c.id.desc()).limit(limit)
+    rows = session.execute(statement).all()
+    parts = (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))
+    return [found for part in parts for found in _found(session, part)]
 
 
-def study_record(study: Study) -> dict[str, Any]:
+# A database takes so many parameters.
+_AT_ONCE = 500
+_OF_THEM: Any = bindparam("ids", expanding=True)
+_DETAILS: tuple[Select[Any], ...] = (
+    select(*instances.c["study_id", "id", "sop_instance_uid", "sop_class_uid"])
+    .where(instances.c.study_id.in_(_OF_THEM))
+    .order_by(instances.c.id),
+    select(
+        instances.c.study_id,
+        *findings.c["instance_id", "model_id", "assessed", "reason", "finding", "flags"],
+        *findings.c[PROBABILITIES],
+        *models.c["name", "version", "digest"],
+    )
+    .join_from(instances, findings)
+    .join(models)
+    .where(instances.c.study_id.in_(_OF_THEM))
+    .order_by(findings.c.created_at, findings.c.id),
+    select(reports)
+    .where(reports.c.study_id.in_(_OF_THEM))
+    .order_by(reports.c.revision),
+    select(reports.c.study_id, deliveries)
+    .join_from(reports, deliveries)
+    .where(reports.c.study_id.in_(_OF_THEM))
+    .order_by(deliveries.c.destination),
+)  # fmt: skip
+
+
+def _found(session: Session, rows: Sequence[Row[Any]]) -> Iterator[Found]:
+    ids = [study.id for study in rows]
+    details = [_by_study(session, statement, ids) for statement in _DETAILS]
+    for study in rows:
+        yield Found(study, *(of_studies[study.id] for of_studies in details))
+
+
+def _by_study(
+    session: Session, statement: Select[Any], ids: Sequence[int]
+) -> dict[int, list[Row[Any]]]:
+    found: dict[int, list[Row[Any]]] = defaultdict(list)
+    for row in session.execute(statement, {"ids": ids}):
+        found[row.study_id].append(row)
+    return found
+
+
+def study_record(found: Found) -> dict[str, Any]:
     """Give the JSON of one study: the contract of ``cxr-worker results --format json``."""
-    newest = max((r for i in study.instances for r in i.findings), key=_age, default=None)
-    model = newest.model if newest else None
+    study = found.study
+    model = found.findings[-1] if found.findings else None
+    told = _told(found)
     return {
         "study_instance_uid": study.study_instance_uid,
         "accession_number": study.accession_number,
         "patient_id": study.patient_id,
         "received_at": study.received_at.isoformat(),
         "state": study.state,
-        "instances": [_instance_record(instance, model) for instance in study.instances],
-        "reports": [_report_record(report) for report in study.reports],
+        "instances": [_instance_record(each, told.get(each.id)) for each in found.instances],
+        "reports": [_report_record(report, found.deliveries) for report in found.reports],
         "model": model and {"name": model.name, "version": model.version, "digest": model.digest},
     }
 
 
-def _finding_of(instance: Instance, model: Model | None) -> FindingRow | None:
-    """Give what the study's model found, as the report does; before it has looked, the last."""
-    theirs = [row for row in instance.findings if row.model is model]
-    return max(theirs or instance.findings, key=_age, default=None)
+def _told(found: Found) -> dict[int, Row[Any]]:
+    """Give by instance what the study's model found, as the report does.
+
+    That is the model that was the last to look at any of them; before it has looked at an
+    instance, what was found of that last.
+    """
+    theirs = [row for row in found.findings if row.model_id == found.findings[-1].model_id]
+    return {row.instance_id: row for row in (*found.findings, *theirs)}
 
 
-def _age(row: FindingRow) -> tuple[datetime, int]:
-    return row.created_at, row.id
-
-
-def _instance_record(instance: Instance, model: Model | None) -> dict[str, Any]:
-    row = _finding_of(instance, model)
+def _instance_record(instance: Row[Any], row: Row[Any] | None) -> dict[str, Any]:
     values = {name: getattr(row, name, None) for name in PROBABILITIES}
     return {
         "sop_instance_uid": instance.sop_instance_uid,
@@ -94,16 +152,18 @@ def _instance_record(instance: Instance, model: Model | None) -> dict[str, Any]:
     }
 
 
-def _report_record(report: Report) -> dict[str, Any]:
+def _report_record(report: Row[Any], deliveries: Sequence[Row[Any]]) -> dict[str, Any]:
     return {
         "sop_instance_uid": report.sop_instance_uid,
         "revision": report.revision,
         "created_at": report.created_at.isoformat(),
-        "deliveries": [_delivery_record(delivery) for delivery in report.deliveries],
+        "deliveries": [
+            _delivery_record(each) for each in deliveries if each.report_id == report.id
+        ],
     }
 
 
-def _delivery_record(delivery: Delivery) -> dict[str, Any]:
+def _delivery_record(delivery: Row[Any]) -> dict[str, Any]:
     return {
         "destination": delivery.destination,
         "state": delivery.state,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select, text
 
-from benchmarks.synthetic import AWAY, DIGEST, NOW, OTHER, PACS, fill
+from benchmarks.synthetic import AWAY, DIGEST, NOW, OTHER, PACS, fill, study_uid
 from dicom_node.commitment import Commitment
 from tests.fakes import delivered, new_uid, received
 from tests.ledgers import FOUND, QUIET, SILENCE, Desk
@@ -30,10 +30,6 @@ IN_ORDER = {"find_studies: newest", "studies_by: all", "newest_paths", "due_bell
 COUNTS = {"depth"}
 
 Ask = Callable[[str, Callable[..., Any]], Any]
-
-
-def uid(number: int) -> str:
-    return f"2.25.{700000000000 + number}"
 
 
 def facts(**changes: Any) -> Any:
@@ -73,7 +69,7 @@ def _receive(ask: Ask) -> None:
 def _query(desk: Desk, ask: Ask) -> None:
     find = results.find_studies
     for case, wanted in {
-        "newest": {}, "study": {"study": uid(7)}, "accession": {"accession": "ACC-7"},
+        "newest": {}, "study": {"study": study_uid(7)}, "accession": {"accession": "ACC-7"},
         "patient": {"patient_id": "PAT-7"}, "state": {"state": StudyState.FAILED},
         "since": {"since": NOW - timedelta(hours=1)},
         "patient since": {"patient_id": "PAT-7", "since": NOW - timedelta(days=9)},
@@ -82,7 +78,7 @@ def _query(desk: Desk, ask: Ask) -> None:
         ask(f"find_studies: {case}", lambda s, w=wanted: find(s, **w, limit=50))
     dates = {"study_date_from": "20100101", "study_date_to": "20100131"}
     for case, narrowing in {
-        "all": {}, "study": {"study_instance_uids": (uid(7), uid(8))},
+        "all": {}, "study": {"study_instance_uids": (study_uid(7), study_uid(8))},
         "patient": {"patient_id": "PAT-7"}, "accession": {"accession_number": "ACC-7"},
         "dates": dates, "patient and dates": {"patient_id": "PAT-7", **dates},
     }.items():  # fmt: skip
@@ -95,7 +91,7 @@ def _query(desk: Desk, ask: Ask) -> None:
     ask("studies_by: dates", lambda s: ledger.studies_by(
         s, Narrowing(**dates), after=undated, limit=5))  # fmt: skip
     ask("holdings_of", lambda s: ledger.holdings_of(s, [7, 8, 9]))
-    ask("holding", lambda s: ledger.holding(s, uid(7) + ".2.1"))
+    ask("holding", lambda s: ledger.holding(s, study_uid(7) + ".2.1"))
     ask("newest_paths", lambda s: ledger.newest_paths(s, 20))
     ask("dead_letters", ledger.dead_letters)
     ask("given_up.dead_letters", lambda _: given_up.dead_letters(desk.sessions, PACS))
@@ -176,9 +172,9 @@ def _give_up(desk: Desk, ask: Ask) -> None:
             "requeue": lambda s, study: ledger.requeue(s, study, NOW, "why", "who"),
             "discard": lambda s, study: ledger.discard(s, study, "why", "who", NOW),
         }.items():
-            study = uid(one(desk, Job.kind == kind, Job.state == "DEAD"))
+            study = study_uid(one(desk, Job.kind == kind, Job.state == "DEAD"))
             ask(f"{name}: {case}", lambda s, d=decide, study=study: d(s, study))
-    ask("requeue: all anew", lambda s: ledger.requeue(s, uid(3), NOW))
+    ask("requeue: all anew", lambda s: ledger.requeue(s, study_uid(3), NOW))
 
 
 @pytest.fixture

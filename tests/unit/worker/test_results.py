@@ -177,7 +177,7 @@ def three(desk: Desk) -> Desk:
 
 def found(desk: Desk, **filters: Any) -> list[str]:
     def find(session: Session) -> list[str]:
-        return [s.study_instance_uid for s in results.find_studies(session, **filters)]
+        return [s.study.study_instance_uid for s in results.find_studies(session, **filters)]
 
     uids: list[str] = desk.do(find)
     return uids
