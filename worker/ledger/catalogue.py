@@ -6,7 +6,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, and_, desc, or_, select, text, tuple_, union
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    and_,
+    desc,
+    or_,
+    select,
+    text,
+    tuple_,
+    union,
+)
 from sqlalchemy.orm import Session
 
 from worker.tables import DOTTED, Companion, Instance, Report, Study
@@ -170,33 +181,29 @@ def newest_paths(session: Session, limit: int) -> Sequence[str]:
     return session.scalars(select(Instance.path).order_by(Instance.id.desc()).limit(limit)).all()
 
 
+# What Holding is made of, as far as a table has it.
+_RECEIVED = (
+    Instance.study_id, Instance.sop_class_uid, Instance.sop_instance_uid, Instance.path,
+    Instance.sha256, Instance.size_bytes, Instance.series_instance_uid, Instance.modality,
+)  # fmt: skip
+_MADE = (Report.study_id, Report.sop_class_uid, Report.sop_instance_uid, Report.path, Report.sha256)
+_ALONG = (
+    Report.study_id, Companion.sop_class_uid, Companion.sop_instance_uid, Companion.path,
+    Companion.sha256,
+)  # fmt: skip
+
+
 def _select(
     session: Session, *, study_ids: Collection[int] = (), sop_instance_uid: str = ""
 ) -> list[Holding]:
-    instances = select(Instance).order_by(Instance.id)
-    reports = select(Report).order_by(Report.id)
-    companions = select(Companion, Report.study_id).join(Report).order_by(Companion.id)
-    if sop_instance_uid:
-        instances = instances.where(Instance.sop_instance_uid == sop_instance_uid)
-        reports = reports.where(Report.sop_instance_uid == sop_instance_uid)
-        companions = companions.where(Companion.sop_instance_uid == sop_instance_uid)
-    else:
-        instances = instances.where(Instance.study_id.in_(study_ids))
-        reports = reports.where(Report.study_id.in_(study_ids))
-        companions = companions.where(Report.study_id.in_(study_ids))
-    received = [
-        Holding(
-            row.study_id, row.sop_class_uid, row.sop_instance_uid, row.path, row.sha256,
-            row.size_bytes, row.series_instance_uid, row.modality,
-        )
-        for row in session.scalars(instances)
-    ]  # fmt: skip
-    made = [
-        Holding(row.study_id, row.sop_class_uid, row.sop_instance_uid, row.path, row.sha256)
-        for row in session.scalars(reports)
-    ]
-    along = [
-        Holding(study_id, row.sop_class_uid, row.sop_instance_uid, row.path, row.sha256)
-        for row, study_id in session.execute(companions)
-    ]
-    return received + made + along
+    statements: list[Select[Any]] = []
+    for columns, table in ((_RECEIVED, Instance), (_MADE, Report), (_ALONG, Companion)):
+        statement: Select[Any] = select(*columns).order_by(table.id)
+        if table is Companion:
+            statement = statement.join_from(Companion, Report)
+        if sop_instance_uid:
+            statement = statement.where(table.sop_instance_uid == sop_instance_uid)
+        else:
+            statement = statement.where(columns[0].in_(study_ids))
+        statements.append(statement)
+    return [Holding(*row) for statement in statements for row in session.execute(statement)]
