@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,28 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
+# SQLite puts its log back into the file by itself while no reader stands in the way, and starts it
+# anew when nobody reads it. Among readers that follow on one another that never comes about.
+_LOG_BYTES = 64_000_000
+_LOG_WAIT_S = 2
+
+
+def shorten_log(engine: Engine, longest_bytes: int = _LOG_BYTES) -> None:
+    """Have SQLite put a log that has grown long back into its file; readers and writers wait.
+
+    For a moment: when a reader takes longer, the next time will do.
+    """
+    database = engine.url.database
+    if engine.dialect.name != "sqlite" or not database:
+        return
+    log_file = Path(f"{database}-wal")
+    if not log_file.exists() or log_file.stat().st_size < longest_bytes:
+        return
+    with closing(sqlite3.connect(database, timeout=_LOG_WAIT_S)) as connection:
+        for pragma in ("synchronous=FULL", "wal_checkpoint(TRUNCATE)"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+
 def is_durable(engine: Engine) -> bool:
     """Tell whether what is committed survives a power cut, as far as the database can tell."""
     if engine.dialect.name == "sqlite":
@@ -121,9 +144,12 @@ def build_sessions(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine, expire_on_commit=False)
 
 
+READS_ONLY = {"cxr_reads_only": True}
+
+
 def build_reading_sessions(engine: Engine) -> sessionmaker[Session]:
     """Give a factory of sessions that only read and hold up no writer."""
-    return sessionmaker(engine.execution_options(cxr_reads_only=True), expire_on_commit=False)
+    return sessionmaker(engine.execution_options(**READS_ONLY), expire_on_commit=False)
 
 
 def alembic_config(url: str) -> Config:

@@ -3,16 +3,22 @@
 It makes up for every lost message: a broker that was away, emptied or restored, a worker that died
 with one in its hands. It also wakes what becomes due by the clock: a back-off that ends, a lease
 that expires, a study that fell quiet without its association being closed.
+
+As it looks at the database all the time, it keeps SQLite's log short as well.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 
+from sqlalchemy import Engine
+
 from worker import ledger
+from worker.database import READS_ONLY, shorten_log
 from worker.desk import Bell, Desk
 from worker.states import JobKind
 
@@ -22,6 +28,8 @@ log = logging.getLogger(__name__)
 GRACE = timedelta(milliseconds=200)
 # Bells beyond this wait in a queue already; more would only pile up while no worker runs.
 ENOUGH = 32
+# At every so manieth look at the database, also at its log.
+LOG_TURNS = 20
 
 
 def announce_due(
@@ -37,12 +45,20 @@ def announce_due(
         Tells how many messages wait in the queue of a kind of work.
     """
     with desk.sessions() as session:
+        session.connection(execution_options=READS_ONLY)
         due = ledger.due_bells(session, desk.clock() - GRACE, desk.silence)
-    bells = [Bell(kind, destination) for kind, destination in due]
-    rung = [bell for bell in bells if waiting(bell.kind) < ENOUGH]
+    free = {kind for kind in {kind for kind, _ in due} if waiting(kind) < ENOUGH}
+    rung = [Bell(kind, destination) for kind, destination in due if kind in free]
     for bell in rung:
         announce(bell)
     return rung
+
+
+def _shorten_log(desk: Desk) -> None:
+    with desk.sessions() as session:
+        engine = session.get_bind()
+    assert isinstance(engine, Engine)  # no session of ours is bound to a connection
+    shorten_log(engine)
 
 
 def run(
@@ -52,10 +68,12 @@ def run(
     stopped: threading.Event,
 ) -> None:
     """Announce due work until `stopped`; a database or broker that is away is tried again."""
-    away = False
+    away, turns = False, itertools.count(1)
     while not stopped.wait(desk.settings.relay_interval_s):
         try:
             announce_due(desk, announce, waiting)
+            if next(turns) % LOG_TURNS == 0:
+                _shorten_log(desk)
         except Exception as error:  # noqa: BLE001  the relay outlives whatever is away
             if not away:
                 log.warning("database or broker is away: %s", type(error).__name__)

@@ -173,6 +173,40 @@ def test_a_reader_on_sqlite_does_not_wait_for_a_writer(sqlite_engine: Engine) ->
         assert session.scalars(select(Job)).all() == []
 
 
+def test_a_log_that_readers_kept_from_being_put_back_is_shortened(
+    sqlite_engine: Engine,
+) -> None:
+    log = Path(f"{sqlite_engine.url.database}-wal")
+    reading = database.build_reading_sessions(sqlite_engine)
+
+    def write() -> None:
+        for number in range(20):
+            with sqlite_engine.begin() as connection:
+                row = {**MODEL, "id": None, "digest": f"{log.stat().st_size} {number}"}
+                connection.execute(insert(Model).values({**row, "name": "x" * 4000}))
+
+    with reading() as session:
+        before = session.scalars(select(Model)).all()
+        write()
+        database.shorten_log(sqlite_engine, 1)  # in vain: the reader still reads what was there
+        assert session.scalars(select(Model)).all() == before
+    write()
+    length = log.stat().st_size
+    assert length > 40 * 4000
+    database.shorten_log(sqlite_engine)
+    assert log.stat().st_size == length, "it is not long yet"
+    database.shorten_log(sqlite_engine, length)
+    assert log.stat().st_size == 0
+    with reading() as session:
+        assert len(session.scalars(select(Model)).all()) == 40
+
+
+def test_no_other_database_has_a_log_to_shorten(postgres_server: str) -> None:
+    engine = database.build_engine(postgres_server)
+    database.shorten_log(engine, 0)
+    engine.dispose()
+
+
 # --- constraints -----------------------------------------------------------------------------
 
 STUDY: dict[str, Any] = {

@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.fakes import Bells
-from tests.ward import PACS, Ward, chest
+from tests.ward import PACS, VIEWER, Ward, chest
 from worker import relay
 from worker.desk import Bell
+from worker.settings import Settings
 from worker.states import JobKind
 
 
@@ -126,3 +128,41 @@ def test_the_relay_outlives_a_broker_that_is_away(ward: Ward) -> None:
 
     relay.run(ward.desk, lambda _: stopped.set(), waiting, stopped)
     assert len(tries) == 3
+
+
+def test_the_relay_does_not_wait_for_a_writer(ward: Ward, sqlite_engine: Engine) -> None:
+    ward.receive_study()
+    ward.clock.forward(1)
+    with sqlite_engine.begin() as writing:
+        writing.execute(text("DELETE FROM jobs"))
+        assert announced(ward) == [Bell(JobKind.CLASSIFY)]
+
+
+def test_the_relay_asks_how_much_waits_once_for_each_kind_of_work(ward: Ward) -> None:
+    asked: list[JobKind] = []
+    ward.settings = Settings.from_env(
+        {"CXR_HOME": str(ward.settings.home), "CXR_DESTINATIONS": f"{PACS},{VIEWER}"}
+    )
+    ward.desk = replace(ward.desk, settings=ward.settings)
+    ward.receive_study()
+    ward.classify()
+    ward.clock.forward(3)
+    ward.report()
+    ward.clock.forward(1)
+    rung = announced(ward, lambda kind: asked.append(kind) or 0)  # type: ignore[func-returns-value]
+    assert rung == [Bell(JobKind.DELIVER, PACS), Bell(JobKind.DELIVER, VIEWER)]
+    assert asked == [JobKind.DELIVER]
+
+
+def test_the_relay_keeps_the_log_of_the_database_short(
+    ward: Ward, sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped, looked = threading.Event(), list[Engine]()
+
+    def look(engine: Engine) -> None:
+        looked.append(engine)
+        stopped.set()
+
+    monkeypatch.setattr(relay, "shorten_log", look)
+    relay.run(ward.desk, Bells(), nobody_waits, stopped)
+    assert looked == [sqlite_engine]
