@@ -12,7 +12,7 @@ from tests.fakes import NOON
 from tests.ledgers import LEASE, PACS, VIEWER, Desk
 from worker import database
 from worker.states import JobKind
-from worker.tables import Decision, Delivery, Job, Outage, Study
+from worker.tables import Base, Decision, Delivery, Job, Outage, Study
 
 RELEASED = database.revisions()
 # One study a state that every revision knows; the third is what is under way.
@@ -164,3 +164,37 @@ def test_an_older_version_finds_failed_what_was_discarded(
     assert not {"outages", "decisions"} & set(inspect(empty_engine).get_table_names())
     database.upgrade(empty_url)
     assert {job.deaths for job in desk.all(Job)} == {0}
+
+
+def indexes(engine: Engine) -> dict[str, tuple[list[str | None], bool]]:
+    """Give each index with its columns, and whether it has some rows only."""
+    found = inspect(engine)
+    return {
+        str(index["name"]): (
+            index["column_names"],
+            f"{engine.dialect.name}_where" in index.get("dialect_options", {}),
+        )
+        for table in Base.metadata.tables
+        if found.has_table(table)
+        for index in found.get_indexes(table)
+        if "duplicates_constraint" not in index
+    }
+
+
+def test_indexes_are_those_of_the_code_and_go_on_the_way_down(
+    empty_url: str, empty_engine: Engine
+) -> None:
+    database.upgrade(empty_url, "0004")
+    before = indexes(empty_engine)
+    fill(empty_engine)
+    database.upgrade(empty_url)
+    assert indexes(empty_engine) == {
+        index.name: (
+            [column.name for column in index.columns],
+            index.dialect_kwargs.get("sqlite_where") is not None,
+        )
+        for table in Base.metadata.tables.values()
+        for index in table.indexes
+    }
+    database.downgrade(empty_url, "0004")
+    assert indexes(empty_engine) == before
