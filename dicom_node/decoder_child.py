@@ -5,8 +5,8 @@ are wrong make one run for ever, and may make another crash. So a decoder takes 
 it, never the worker. The child is started once and serves many instances.
 
 Parent and child share one piece of memory, which holds the instance on the way there and the image
-on the way back. On the pipes go a line with the size of the one, and a line of JSON about the
-other: nothing that the child says is executed.
+on the way back. On the pipes go a line with the size of the one and what is wanted of the other,
+and a line of JSON about that: nothing that the child says is executed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class Decoder:
         self._lock = threading.Lock()
         self._child: _Child | None = None
 
-    def to_pixels(self, data: bytes, sop_instance_uid: str | None = None) -> Floats:
+    def to_pixels(
+        self, data: bytes, sop_instance_uid: str | None = None, side: int | None = None
+    ) -> Floats:
         """Return what :func:`dicom_node.pixels.to_pixels` makes of a Part 10 file.
 
         Parameters
@@ -88,6 +90,8 @@ class Decoder:
             The file.
         sop_instance_uid : str, optional
             To be named in errors and in the log.
+        side : int, optional
+            Of the square that the image is to be reduced to.
 
         Raises
         ------
@@ -101,7 +105,7 @@ class Decoder:
             for _ in range(_TRIES):
                 child = self._running()
                 try:
-                    return child.ask(data)
+                    return child.ask(data, side)
                 except InstanceError:
                     raise
                 except EOFError:
@@ -156,8 +160,8 @@ class _Child:
             bufsize=0,
         )
 
-    def ask(self, data: bytes) -> Floats:
-        """Let one instance be decoded.
+    def ask(self, data: bytes, side: int | None) -> Floats:
+        """Let one instance be decoded, and reduced to a square where a side is given.
 
         Raises
         ------
@@ -168,7 +172,7 @@ class _Child:
         assert self.process.stdout is not None
         _write(self.memory, data)
         try:
-            self.process.stdin.write(b"%d\n" % len(data))
+            self.process.stdin.write(b"%d %d\n" % (len(data), side or 0))
         except BrokenPipeError:
             raise EOFError from None
         answer = self.process.stdout.readline()
@@ -225,13 +229,14 @@ def serve(memory: int, limit_s: float, memory_bytes: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_REAL, limit_s)
-        answer = _answer(memory, int(line))
+        size, side = map(int, line.split())
+        answer = _answer(memory, size, side or None)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 
 
-def _answer(memory: int, size: int) -> dict[str, Any]:
+def _answer(memory: int, size: int, side: int | None) -> dict[str, Any]:
     """Decode what is in the shared memory, and put the image there."""
     import numpy as np
     from pydicom import dcmread
@@ -239,7 +244,7 @@ def _answer(memory: int, size: int) -> dict[str, Any]:
     from dicom_node.pixels import to_pixels
 
     try:
-        pixels = to_pixels(dcmread(BytesIO(os.pread(memory, size, 0))))
+        pixels = to_pixels(dcmread(BytesIO(os.pread(memory, size, 0))), side)
     except InstanceError as error:
         return {"error": type(error).__name__, "args": error.args}
     except MemoryError:

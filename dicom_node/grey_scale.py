@@ -1,7 +1,7 @@
 """The grey scale pipeline: modality LUT, VOI LUT, presentation.
 
-It is a function of the stored value alone. It is computed once for each value that occurs, and
-looked up for each pixel.
+It is a function of the stored value alone. It is computed once for each value between the smallest
+and the largest, and looked up for each pixel when the pixel is asked for.
 
 References
 ----------
@@ -11,6 +11,7 @@ DICOM PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.11.6; PS3.4 N.2
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,29 +19,46 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_node.attributes import number, text, words
+from dicom_node.strips import Floats, Rows, Shown, strips
 
-Floats = npt.NDArray[np.float32]
 # Values on their way through the pipeline: float32 would lose them in a large intercept.
 Doubles = npt.NDArray[np.float64]
 
 # A table is computed for the values between the smallest and the largest, up to so many.
 _TABLE_SIZE = 1 << 16
+# Rows whose values are counted at once: a count of all values is added up for each strip.
+_COUNTED_ROWS = 128
 
 
-def grey(stored: npt.NDArray[Any], ds: Dataset) -> Floats:
+def grey(stored: npt.NDArray[Any], ds: Dataset) -> Rows:
     """Take a monochrome image through the grey scale pipeline."""
     if stored.ndim != 2:
         raise ValueError("a monochrome image has one sample per pixel")
     low, high = int(stored.min()), int(stored.max())
     if high - low >= _TABLE_SIZE:
         return _displayed(stored.ravel(), np.True_, ds).reshape(stored.shape)
-    wide = np.int32 if stored.itemsize < 4 else np.int64
-    index = np.subtract(stored, low, dtype=wide, casting="unsafe")
+    values = keys = np.arange(low, high + 1)
+    if stored.itemsize > 2:
+        stored = np.subtract(stored, low, dtype=np.int64, casting="unsafe").astype(np.uint16)
+        keys = values - low
+    # As an unsigned number a negative value is that many from the table's end, which is also what
+    # it means as an index.
+    unsigned = stored.view(stored.dtype.str.replace("i", "u"))
     occurs: npt.NDArray[np.bool_] | np.bool_ = np.True_
     if "PixelPaddingValue" in ds:
-        occurs = np.bincount(index.ravel(), minlength=high - low + 1) > 0
-    table = _displayed(np.arange(low, high + 1), occurs, ds)
-    return np.take(table, index)
+        occurs = _counts(unsigned)[keys] > 0
+    table = np.zeros(1 << 8 * unsigned.itemsize, np.float32)
+    table[keys] = _displayed(values, occurs, ds)
+    return Shown(unsigned, partial(np.take, table, mode="wrap"))
+
+
+def _counts(unsigned: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Count how often each value occurs."""
+    length = 1 << 8 * unsigned.itemsize
+    counts = np.zeros(length, np.int64)
+    for strip in strips(len(unsigned), _COUNTED_ROWS):
+        counts += np.bincount(unsigned[strip].ravel(), minlength=length)
+    return counts
 
 
 def _displayed(

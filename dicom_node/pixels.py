@@ -1,5 +1,8 @@
 """A dataset's pixels as they are meant to be seen: float32 in [0, 1], MONOCHROME2 sense.
 
+Whole, or at once reduced to the square that a network looks at: then the image is never whole as
+floats.
+
 Nothing is decoded that does not look like what the dataset describes: of two that contradict each
 other one is wrong, and so would be the pixels.
 
@@ -26,7 +29,8 @@ from dicom_node.codestream import FRAME_STARTS, read_claim
 from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES, decodable_transfer_syntaxes
 from dicom_node.decoders import stored_values
 from dicom_node.errors import InstanceError, InvalidInstance, UnsupportedInstance
-from dicom_node.grey_scale import Floats, grey
+from dicom_node.grey_scale import grey
+from dicom_node.strips import Floats, Rows, Shown, square, whole
 
 # Rows x columns x samples: well above the largest detector (about 20 million), well below what
 # makes a worker run out of memory.
@@ -45,18 +49,21 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _VERBATIM = frozenset({*UNCOMPRESSED_TRANSFER_SYNTAXES, str(RLELossless)})
 
 
-def to_pixels(ds: Dataset) -> Floats:
+def to_pixels(ds: Dataset, side: int | None = None) -> Floats:
     """Return the image as it is meant to be seen.
 
     Parameters
     ----------
     ds : pydicom.dataset.Dataset
         One instance with its file meta information; not changed.
+    side : int, optional
+        Of the square that the image is to be reduced to, as `dicom_node.strips.square` would
+        reduce all of it.
 
     Returns
     -------
     numpy.ndarray
-        float32, (rows, columns), in [0, 1]; 0 is black.
+        float32, (rows, columns) or (side, side), in [0, 1]; 0 is black.
 
     Raises
     ------
@@ -77,9 +84,9 @@ def to_pixels(ds: Dataset) -> Floats:
         if syntax not in _VERBATIM:
             _check_code_stream(ds)
         stored, photometric = _decode(ds, syntax)
-        if photometric in _MONOCHROME:
-            return grey(stored, ds)
-        return _luminance(stored, photometric, ds)
+        is_grey = photometric in _MONOCHROME
+        image = grey(stored, ds) if is_grey else _luminance(stored, photometric, ds)
+        return whole(image) if side is None else square(image, side)
     except (InstanceError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
@@ -167,19 +174,27 @@ def _check_length(ds: Dataset) -> None:
 def _without_unused_bits(array: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
     """Drop what is above High Bit and below the stored bits, such as an old overlay (PS3.5 8.1.1).
 
-    The shift to the right repeats the sign of a signed value.
+    The shift to the right repeats the sign of a signed value. Mostly there is nothing to drop, and
+    to look for it takes less than to drop it.
     """
     width = array.dtype.itemsize * 8
     bits_stored = int(ds.BitsStored)
     high_bit = int(number(ds, "HighBit", bits_stored - 1))
     if not 1 <= bits_stored <= high_bit + 1 <= width:
         raise ValueError("bits stored, high bit and bits allocated contradict each other")
-    if bits_stored == width:
+    if bits_stored == width or (high_bit == bits_stored - 1 and _fits(array, bits_stored)):
         return array
     stored = (array << (width - 1 - high_bit)) >> (width - bits_stored)
     if np.isnan(number(ds, "HighBit", np.nan)) and (stored != array).any():
         raise ValueError("the high bit is not given, and the unused bits are used")
     return stored
+
+
+def _fits(array: npt.NDArray[Any], bits: int) -> bool:
+    """Tell whether all values are such as so many bits make."""
+    values = 1 << bits
+    least = -values // 2 if array.dtype.kind == "i" else 0
+    return bool(least <= array.min() and array.max() < least + values)
 
 
 def _little_endian_palette(ds: Dataset) -> Dataset:
@@ -194,7 +209,7 @@ def _little_endian_palette(ds: Dataset) -> Dataset:
     return palette
 
 
-def _luminance(stored: npt.NDArray[Any], photometric: str, ds: Dataset) -> Floats:
+def _luminance(stored: npt.NDArray[Any], photometric: str, ds: Dataset) -> Rows:
     """Return a colour image's luminance; colour has no grey scale pipeline (PS3.4 N.2.1)."""
     if photometric == "PALETTE COLOR" and stored.ndim == 2:
         stored = apply_color_lut(stored, _little_endian_palette(ds))
@@ -203,9 +218,13 @@ def _luminance(stored: npt.NDArray[Any], photometric: str, ds: Dataset) -> Float
         white = float((1 << int(ds.BitsStored)) - 1)
     if stored.ndim != 3 or stored.shape[2] < 3:
         raise ValueError("a colour image has three samples per pixel")
-    if photometric in _LUMINANCE_FIRST:
-        luminance = stored[..., 0].astype(np.float32)
-    else:
-        luminance = stored[..., :3].astype(np.float32) @ _LUMA
-    luminance *= np.float32(1.0 / white)
-    return np.clip(luminance, 0, 1, out=luminance)
+
+    def show(samples: npt.NDArray[Any]) -> Floats:
+        if photometric in _LUMINANCE_FIRST:
+            luminance = samples[..., 0].astype(np.float32)
+        else:
+            luminance = samples[..., :3].astype(np.float32) @ _LUMA
+        luminance *= np.float32(1.0 / white)
+        return np.clip(luminance, 0, 1, out=luminance)
+
+    return Shown(stored, show)

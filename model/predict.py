@@ -194,6 +194,11 @@ class Classifier:
         """The Keras network; built when it is first asked for, as OpenVINO answers without it."""
         return engines.build_network(self._released, self._device)
 
+    @property
+    def via(self) -> int:
+        """Side of the square that `prepare` reduces an image to first; it may come as that."""
+        return self.spec.via
+
     def prepare(self, image: NDArray[Any]) -> FloatImage:
         """Turn an image (rows, columns) in [0, 1], air dark, into network input (size, size)."""
         return prepare(image, self.spec)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from dicom_node.strips import square
 
 FloatImage = NDArray[np.float32]
 
@@ -55,7 +56,8 @@ def prepare(image: NDArray[Any], spec: Preprocessing) -> FloatImage:
     Parameters
     ----------
     image
-        Shape (rows, columns), MONOCHROME2 sense (air is dark), any linear scale.
+        Shape (rows, columns), MONOCHROME2 sense (air is dark), any linear scale. It may come as
+        `dicom_node.strips.square` reduced it to a side of `spec.via`: the result is the same.
     spec
         The parameters the network was trained with.
 
@@ -74,16 +76,8 @@ def prepare(image: NDArray[Any], spec: Preprocessing) -> FloatImage:
         raise ValueError(f"an image has shape (rows, columns), not {pixels.shape}")
     if not np.isfinite(pixels).all():
         raise ValueError("the image holds values that are not finite")
-    small = _resize(_resize(pixels, spec.via), spec.size)
+    small = square(square(pixels, spec.via), spec.size)
     return stretch(small, spec.low, spec.high)
-
-
-def _resize(pixels: FloatImage, side: int) -> FloatImage:
-    """Resize to a square; Pillow's bilinear filter widens with the reduction, so it antialiases."""
-    if pixels.shape == (side, side):
-        return pixels
-    resized = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
-    return np.asarray(resized, dtype=np.float32)
 
 
 def stretch(pixels: FloatImage, low: float, high: float) -> FloatImage:

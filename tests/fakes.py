@@ -124,6 +124,7 @@ class FakeClassifier:
     batches: list[int] = field(default_factory=list)
     populations: list[str] = field(default_factory=list)
     during: Callable[[], None] = lambda: None
+    via: int = 8
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         assert image.ndim == 2

@@ -71,7 +71,7 @@ def _open(archive: Archive, path: str) -> BinaryIO:
 
 
 def pixels_of(
-    decoder: Decoder, ds: Dataset, data: bytes, sop_instance_uid: str
+    decoder: Decoder, ds: Dataset, data: bytes, sop_instance_uid: str, side: int | None = None
 ) -> NDArray[np.float32]:
     """Return the pixels of an instance; what needs a decoder is decoded where it harms nobody.
 
@@ -79,6 +79,8 @@ def pixels_of(
     ----------
     ds, data
         The instance, and the file that it was read from.
+    side
+        Of the square that the image is to be reduced to; all of it is returned when this is None.
 
     Raises
     ------
@@ -87,4 +89,6 @@ def pixels_of(
     """
     from dicom_node.pixels import needs_decoder, to_pixels
 
-    return decoder.to_pixels(data, sop_instance_uid) if needs_decoder(ds) else to_pixels(ds)
+    if needs_decoder(ds):
+        return decoder.to_pixels(data, sop_instance_uid, side)
+    return to_pixels(ds, side)

@@ -60,6 +60,11 @@ class Classifier(Protocol):
         """Name, version, digest, thresholds."""
         ...
 
+    @property
+    def via(self) -> int:
+        """Side of the square to which `prepare` would first reduce an image."""
+        ...
+
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Make (rows, columns) float32 in [0, 1] the network's input."""
         ...
@@ -167,7 +172,7 @@ def _prepare(
     verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
     if verdict.reason is not None:
         raise InvalidInstance(verdict.reason, "refused by its header", instance.sop_instance_uid)
-    pixels = pixels_of(desk.decoder, ds, data, instance.sop_instance_uid)
+    pixels = pixels_of(desk.decoder, ds, data, instance.sop_instance_uid, classifier.via)
     return classifier.prepare(pixels), verdict.flags
 
 

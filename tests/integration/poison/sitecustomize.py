@@ -13,10 +13,10 @@ MARK = "poison"
 _to_pixels = pixels.to_pixels
 
 
-def to_pixels(ds: Any) -> Any:
+def to_pixels(ds: Any, side: int | None = None) -> Any:
     if ds.get("ImageComments") == MARK:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _to_pixels(ds)
+    return _to_pixels(ds, side)
 
 
 pixels.to_pixels = to_pixels

@@ -29,9 +29,9 @@ FAULTS = {
 }
 
 
-def to_pixels(ds):
+def to_pixels(ds, side):
     FAULTS.get(str(ds.get("ImageComments", "")), lambda: None)()
-    return healthy(ds)
+    return healthy(ds, side)
 
 
 if __name__ == "__main__":

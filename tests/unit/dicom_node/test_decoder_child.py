@@ -59,6 +59,14 @@ def test_every_transfer_syntax_is_decoded_as_in_this_process(decoder):
         np.testing.assert_array_equal(decoder.to_pixels(data), to_pixels(dcmread(BytesIO(data))))
 
 
+def test_an_image_comes_reduced_where_that_is_wanted(decoder):
+    for make in INSTANCES.values():
+        data = part10(make())
+        expected = to_pixels(dcmread(BytesIO(data)), 16)
+        assert expected.shape == (16, 16)
+        np.testing.assert_array_equal(decoder.to_pixels(data, side=16), expected)
+
+
 def test_one_child_decodes_many_instances(decoder):
     decoder.to_pixels(instance())
     first = child_of(decoder)
@@ -141,11 +149,11 @@ def test_a_child_that_is_killed_between_two_instances_is_replaced(decoder):
 def test_a_child_that_is_killed_while_it_decodes_is_asked_again(decoder, monkeypatch):
     ask, children = decoder_child._Child.ask, []
 
-    def killed_once(child, data):
+    def killed_once(child, *asked):
         children.append(child)
         if len(children) == 1:
             child.process.kill()
-        return ask(child, data)
+        return ask(child, *asked)
 
     monkeypatch.setattr(decoder_child._Child, "ask", killed_once)
     assert decoder.to_pixels(instance()).shape == (8, 8)

@@ -252,7 +252,7 @@ def test_what_cannot_be_drawn_does_not_hold_up_the_report(
 class Failing:
     """A decoder that fails, for whatever reason, on what it has decoded before."""
 
-    def to_pixels(self, _: bytes, uid: str) -> np.ndarray:
+    def to_pixels(self, _: bytes, uid: str, side: int | None) -> np.ndarray:
         raise InvalidInstance("UNDECODABLE", "The image's decoder crashed.", uid)
 
 
