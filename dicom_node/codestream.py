@@ -76,7 +76,7 @@ def _jpeg2000_claim(frame: bytes, at: int) -> Claim:
     right, bottom, left, top = struct.unpack_from(">4I", frame, at + 8)
     samples, depth = struct.unpack_from(">HB", frame, at + 40)
     bits, is_signed = (depth & 0x7F) + 1, depth > 0x7F
-    return Claim(bottom - top, right - left, samples, bits, is_signed, _END in frame[at:])
+    return Claim(bottom - top, right - left, samples, bits, is_signed, _ends(frame, at))
 
 
 def _jpeg_claim(frame: bytes) -> Claim | None:
@@ -90,7 +90,12 @@ def _jpeg_claim(frame: bytes) -> Claim | None:
             at += 2
         elif marker in _FRAME_MARKERS:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
-            return Claim(rows, columns, samples, bits, False, _END in frame[at:])
+            return Claim(rows, columns, samples, bits, False, _ends(frame, at))
         else:
             at += 2 + int(struct.unpack_from(">H", frame, at + 2)[0])
     return None
+
+
+def _ends(frame: bytes, after: int) -> bool:
+    """Tell whether a code stream's end is there; where it is, that is at the very end."""
+    return frame.rfind(_END, after) >= 0

@@ -1,10 +1,12 @@
 import struct
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, JPEGLSLossless
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGLSLossless
 
 from dicom_node import decoders
 from dicom_node.contexts import (
@@ -119,3 +121,44 @@ def test_a_damaged_jpeg_ls_is_refused_and_not_made_an_image_of(monkeypatch):
         stored_values(ds, str(JPEGLSLossless))
     monkeypatch.setattr(decoders, "_PLUGINS", {})
     stored_values(ds, str(JPEGLSLossless))
+
+
+def radiograph(**options):
+    """An 8-bit image, and its JPEG file."""
+    ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64)
+    grey = (ramp + np.random.default_rng(1).normal(0, 9, ramp.shape)).clip(0, 255).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(grey).save(buffer, "JPEG", **options)
+    return grey, buffer.getvalue()
+
+
+def baseline(grey, frame, **attributes):
+    ds = image(grey, **attributes)
+    ds.file_meta.TransferSyntaxUID = UID(JPEGBaseline8Bit)
+    ds.PixelData = encapsulate([frame])
+    ds["PixelData"].is_undefined_length = True
+    return ds
+
+
+def test_a_grey_jpeg_is_decoded_as_training_reads_the_file():
+    grey, frame = radiograph(quality=90)
+    decoded, photometric = stored_values(baseline(grey, frame), str(JPEGBaseline8Bit))
+    np.testing.assert_array_equal(decoded, np.asarray(Image.open(BytesIO(frame))))
+    assert photometric == "MONOCHROME2"
+
+
+def test_what_the_fast_decoder_of_jpeg_refuses_is_tried_by_the_other(monkeypatch):
+    grey, frame = radiograph(quality=100)
+    monkeypatch.setattr(decoders, "_PILLOW", "no such decoder")
+    decoded, _ = stored_values(baseline(grey, frame), str(JPEGBaseline8Bit))
+    assert np.abs(decoded.astype(int) - grey).max() <= 2
+
+
+def test_a_jpeg_that_neither_decoder_reads_is_refused():
+    grey, frame = radiograph(quality=90)
+    tables = frame.index(b"\xff\xc4") + 4
+    with pytest.raises(RuntimeError, match="pylibjpeg"):
+        stored_values(
+            baseline(grey, frame[:tables] + b"\xff" * 40 + frame[tables + 40 :]),
+            str(JPEGBaseline8Bit),
+        )

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.uid import JPEGBaseline8Bit
 
 from dicom_node.contexts import decodable_transfer_syntaxes
 from dicom_node.pixels import to_pixels
@@ -168,6 +169,17 @@ def test_a_file_of_each_format_is_trained_on_as_it_is_served(suffix, shipped, pi
         Image.fromarray(grey).save(path)
         wrapped = to_pixels(read_back(wrap_image(path)))
         assert np.abs(read_image(path) - wrapped).max() < 1e-6
+
+
+def test_a_jpeg_file_and_the_instance_that_holds_it_are_the_same_network_input(shipped, pictures):
+    grey = [path for path in pictures if Image.open(path).mode == "L"]
+    assert grey
+    for path in grey:
+        ds = stored(np.asarray(Image.open(path)), 8, allocated=8)
+        served = read_back(encodings.encapsulated(ds, path.read_bytes(), str(JPEGBaseline8Bit)))
+        at_once = shipped.prepare(to_pixels(served, shipped.via))
+        assert np.array_equal(at_once, shipped.prepare(to_pixels(served)))
+        assert np.abs(at_once - shipped.prepare(read_image(path))).max() < 1e-6
 
 
 def test_full_size_originals_agree_with_their_small_twins(shipped, real_data):
