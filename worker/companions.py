@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicom_node.archive import Archive
 from dicom_node.errors import InstanceError
 from worker.ledger import NewCompanion, Story
-from worker.reading import ArchiveAway, pixels_of, read_bytes, read_header
+from worker.reading import ArchiveAway, open_stored, pixels_of, read_header
 from worker.reporting import answer_of, device_of, instance_finding, store
 from worker.states import CompanionKind, Finding
 from worker.tables import FindingRow, Instance
@@ -114,11 +113,12 @@ def _capture(
     from worker.picture import decode_heat, draw
 
     instance, row = found
-    data = read_bytes(archive, instance.path)
-    source = dcmread(BytesIO(data))
+    with open_stored(archive, instance.path) as file:
+        source = dcmread(file)
+        pixels = pixels_of(decoder, source, file, instance.sop_instance_uid)
     device = device_of(story.model)
     picture = draw(
-        pixels_of(decoder, source, data, instance.sop_instance_uid),
+        pixels,
         instance_finding(instance, row),
         f"{device.name} {device.version}",
         calibrated=device.calibrated,

@@ -36,7 +36,19 @@ class FileGone(Exception):
 
 
 def read_header(archive: Archive, path: str) -> Dataset:
-    """Read a stored instance but its pixels.
+    """Read a stored instance but its pixels; raises as `open_stored` does."""
+    with open_stored(archive, path) as file:
+        return dcmread(file, stop_before_pixels=True)
+
+
+def read_bytes(archive: Archive, path: str) -> bytes:
+    """Read a stored file; raises as `open_stored` does."""
+    with open_stored(archive, path) as file:
+        return file.read()
+
+
+def open_stored(archive: Archive, path: str) -> BinaryIO:
+    """Open a stored file.
 
     Raises
     ------
@@ -45,17 +57,6 @@ def read_header(archive: Archive, path: str) -> Dataset:
     FileGone
         When it is gone from the archive.
     """
-    with _open(archive, path) as file:
-        return dcmread(file, stop_before_pixels=True)
-
-
-def read_bytes(archive: Archive, path: str) -> bytes:
-    """Read a stored file; raises as `read_header` does."""
-    with _open(archive, path) as file:
-        return file.read()
-
-
-def _open(archive: Archive, path: str) -> BinaryIO:
     try:
         return archive.open(path)
     except OSError as error:
@@ -71,14 +72,16 @@ def _open(archive: Archive, path: str) -> BinaryIO:
 
 
 def pixels_of(
-    decoder: Decoder, ds: Dataset, data: bytes, sop_instance_uid: str, side: int | None = None
+    decoder: Decoder, ds: Dataset, file: BinaryIO, sop_instance_uid: str, side: int | None = None
 ) -> NDArray[np.float32]:
     """Return the pixels of an instance; what needs a decoder is decoded where it harms nobody.
 
     Parameters
     ----------
-    ds, data
-        The instance, and the file that it was read from.
+    ds, file
+        The instance, and the file that it was read from, still open. (With the file in memory too,
+        a worker would give so much back after each radiograph that most of its time went into
+        having it again.)
     side
         Of the square that the image is to be reduced to; all of it is returned when this is None.
 
@@ -86,9 +89,12 @@ def pixels_of(
     ------
     InstanceError, DecoderAway
         As `Decoder.to_pixels` does.
+    OSError
+        When the file cannot be read now.
     """
     from dicom_node.pixels import needs_decoder, to_pixels
 
     if needs_decoder(ds):
-        return decoder.to_pixels(data, sop_instance_uid, side)
+        file.seek(0)
+        return decoder.to_pixels(file.read(), sop_instance_uid, side)
     return to_pixels(ds, side)

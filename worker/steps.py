@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.exc import DBAPIError
@@ -18,7 +17,7 @@ from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held
 from worker.explaining import Explain, explained
 from worker.ledger import Claim, LeaseLost, NewFinding
-from worker.reading import ArchiveAway, FileGone, pixels_of, read_bytes
+from worker.reading import ArchiveAway, FileGone, open_stored, pixels_of
 from worker.reporting import write_report
 from worker.states import JobKind
 from worker.tables import Instance, Study
@@ -167,12 +166,13 @@ def _prepare(
 
     from model.fitness import HeaderFacts, check_header
 
-    data = read_bytes(desk.archive, instance.path)
-    ds = dcmread(BytesIO(data))
-    verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
-    if verdict.reason is not None:
-        raise InvalidInstance(verdict.reason, "refused by its header", instance.sop_instance_uid)
-    pixels = pixels_of(desk.decoder, ds, data, instance.sop_instance_uid, classifier.via)
+    uid = instance.sop_instance_uid
+    with open_stored(desk.archive, instance.path) as file:
+        ds = dcmread(file)
+        verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
+        if verdict.reason is not None:
+            raise InvalidInstance(verdict.reason, "refused by its header", uid)
+        pixels = pixels_of(desk.decoder, ds, file, uid, classifier.via)
     return classifier.prepare(pixels), verdict.flags
 
 
