@@ -19,7 +19,7 @@ from dicom_node.commitment import Commitment
 from dicom_node.storage_scp import Outcome
 from tests import datasets
 from tests.fakes import Bells, Clock, FakeAsk, FakeClassifier, FakeSend, new_uid, received
-from worker import delivering, ledger, node, results, steps
+from worker import classifying, delivering, ledger, node, results, steps
 from worker.desk import Desk
 from worker.explaining import Explain
 from worker.settings import Settings
@@ -76,7 +76,7 @@ class Ward:
     # --- steps -------------------------------------------------------------------------------
 
     def classify(self) -> int:
-        return steps.classify(self.desk, self.classifier, self.bells, self.explain)
+        return classifying.classify(self.desk, self.classifier, self.bells, self.explain)
 
     def report(self) -> int:
         return steps.report(self.desk, self.bells)

@@ -56,7 +56,7 @@ QUEUES = {
 
 # Imported late, as the node, the relay and the command line do without.
 NEEDED = {
-    "gpu": ("worker.steps",),
+    "gpu": ("worker.classifying",),
     "io": (
         "worker.steps",
         "worker.delivering",
@@ -121,9 +121,11 @@ def _guarded(step: Callable[P, None]) -> Callable[P, None]:
 @_guarded
 def classify() -> None:
     """Classify one batch of instances."""
-    from worker import steps
+    from worker import classifying
 
-    steps.classify(composition.desk(), composition.classifier(), announce, composition.explain())
+    classifying.classify(
+        composition.desk(), composition.classifier(), announce, composition.explain()
+    )
 
 
 @app.task(name="report")

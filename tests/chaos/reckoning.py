@@ -16,8 +16,8 @@ from tests.chaos.images import data_set_of, digest_of
 from tests.chaos.pacs import Store
 from tests.chaos.plan import Image
 from tests.chaos.senders import Acknowledged
+from worker.classifying import WORKER_FAILURE
 from worker.states import DeliveryState, StudyState
-from worker.steps import WORKER_FAILURE
 from worker.tables import Report
 
 # What the model or the header says of an image that nothing is wrong with. Others mean that it

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from tests.e2e.programs import wait_until
 from tests.ward import Ward
+from worker.classifying import claim_instances
 from worker.desk import held
-from worker.steps import claim_instances
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import ConfigurationError
 from tests.e2e.programs import clean_environment, wait_until
-from worker import composition, delivering, embedded, steps, tasks
+from worker import classifying, composition, delivering, embedded, steps, tasks
 from worker.settings import Settings
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -128,7 +128,7 @@ def test_a_step_that_fails_is_logged_and_leaves_its_work_owed(
 
 def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[Any, ...]] = []
-    steps_of = {steps: ("classify", "report"), delivering: ("deliver", "commit")}
+    steps_of = {classifying: ("classify",), steps: ("report",), delivering: ("deliver", "commit")}
     for module, name in ((module, name) for module, names in steps_of.items() for name in names):
         monkeypatch.setattr(module, name, lambda *words, name=name: called.append((name, *words)))
     monkeypatch.setattr(composition, "desk", lambda: "desk")

@@ -15,7 +15,7 @@ from model.predict import Prediction
 from tests import datasets
 from tests.fakes import PRESENT
 from tests.ward import Killed, Ward, chest
-from worker import ledger, steps
+from worker import classifying, ledger
 from worker.desk import Bell
 from worker.states import JobKind
 
@@ -259,7 +259,7 @@ def test_what_this_machine_lacks_for_some_minutes_is_no_failure_of_the_image(
     ward: Ward, monkeypatch: pytest.MonkeyPatch, lack: Exception
 ) -> None:
     left = 12
-    pixels_of = steps.pixels_of
+    pixels_of = classifying.pixels_of
 
     def lacking(*words: Any) -> Any:
         nonlocal left
@@ -268,7 +268,7 @@ def test_what_this_machine_lacks_for_some_minutes_is_no_failure_of_the_image(
             raise lack
         return pixels_of(*words)
 
-    monkeypatch.setattr(steps, "pixels_of", lacking)
+    monkeypatch.setattr(classifying, "pixels_of", lacking)
     ward.receive_study()
     ward.work(seconds=3600)
     assert ward.reasons() == [None]
