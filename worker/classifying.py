@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
@@ -207,24 +207,53 @@ def _save_findings(
     now = desk.clock()
     with desk.sessions() as session, session.begin():
         model_id = _model_id(session, info, now)
-    for claim in claims:
-        answer = answers[claim.subject_id]
-        failed = isinstance(answer, str) and not isinstance(answer, _Away | _Gone)
-        most = desk.settings.max_attempts * (PATIENCE if isinstance(answer, _Scarce) else 1)
-        if failed and claim.tries >= most:
-            answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
-        try:
-            with desk.sessions() as session, session.begin():
-                _save_answer(desk, session, claim, model_id, answer)
-        except DATABASE_AWAY:
-            raise
-        except DBAPIError as error:  # what was found is nothing that a database takes
-            log.error("instance %d: %s", claim.subject_id, type(error).__name__)  # noqa: TRY400
-            answer = NewFinding(assessed=False, reason=MODEL_FAILURE)
-            with desk.sessions() as session, session.begin():
-                _save_answer(desk, session, claim, model_id, answer)
+    final = {claim: _final(desk, claim, answers[claim.subject_id]) for claim in claims}
+    saved = _save_at_once(desk, model_id, final, now)
+    for claim, answer in final.items():
+        if isinstance(answer, NewFinding):
+            log.debug("instance %d: %s", claim.subject_id, answer.finding or answer.reason)
+        if claim not in saved:
+            _save_by_itself(desk, model_id, claim, answer)
     with desk.sessions() as session:
         return ledger.ready_studies(session, (c.study_id for c in claims), now, desk.silence)
+
+
+def _final(desk: Desk, claim: Claim, answer: NewFinding | str) -> NewFinding | str:
+    """Make the error of a last try a finding: that there is none."""
+    failed = isinstance(answer, str) and not isinstance(answer, _Away | _Gone)
+    most = desk.settings.max_attempts * (PATIENCE if isinstance(answer, _Scarce) else 1)
+    if failed and claim.tries >= most:
+        return NewFinding(assessed=False, reason=MODEL_FAILURE)
+    return answer
+
+
+def _save_at_once(
+    desk: Desk, model_id: int, answers: Mapping[Claim, NewFinding | str], now: datetime
+) -> set[Claim]:
+    """Save in one transaction what needs no thought; give what was saved."""
+    found = {each: new for each, new in answers.items() if isinstance(new, NewFinding)}
+    if len(found) < 2:
+        return set()
+    try:
+        with desk.sessions() as session, session.begin():
+            return ledger.save_findings(session, model_id, found, now)
+    except DATABASE_AWAY:
+        raise
+    except DBAPIError:  # it takes one of them for nothing that it stores: which one?
+        return set()
+
+
+def _save_by_itself(desk: Desk, model_id: int, claim: Claim, answer: NewFinding | str) -> None:
+    try:
+        with desk.sessions() as session, session.begin():
+            _save_answer(desk, session, claim, model_id, answer)
+    except DATABASE_AWAY:
+        raise
+    except DBAPIError as error:  # what was found is nothing that a database takes
+        log.error("instance %d: %s", claim.subject_id, type(error).__name__)  # noqa: TRY400
+        failure = NewFinding(assessed=False, reason=MODEL_FAILURE)
+        with desk.sessions() as session, session.begin():
+            _save_answer(desk, session, claim, model_id, failure)
 
 
 def _save_answer(
@@ -241,7 +270,6 @@ def _save_answer(
         return
     try:
         ledger.save_finding(session, claim, model_id, answer, desk.clock())
-        log.debug("instance %d: %s", claim.subject_id, answer.finding or answer.reason)
     except LeaseLost:
         log.warning("instance %d was taken over by another worker", claim.subject_id)
         ledger.take_death_back(session, claim)

@@ -32,6 +32,7 @@ from worker.ledger.findings import (
     model_row,
     ready_studies,
     save_finding,
+    save_findings,
 )
 from worker.ledger.jobs import (
     BY_DESTINATION,
@@ -102,6 +103,7 @@ __all__ = [
     "save_delivered",
     "save_failed_delivery",
     "save_finding",
+    "save_findings",
     "save_outage",
     "save_report",
     "save_request",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy.exc import DataError
+from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.decoder_child import DecoderAway
@@ -274,17 +274,37 @@ def test_what_this_machine_lacks_for_some_minutes_is_no_failure_of_the_image(
     assert ward.reasons() == [None]
 
 
-def test_an_answer_that_no_database_takes_is_a_failure_of_the_model(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save = ledger.save_finding
-
-    def refuse(session: Any, claim: Any, model: int, new: Any, now: Any) -> None:
-        if new.assessed and claim.subject_id == 2:
-            raise DataError("INSERT", {}, ValueError())
-        save(session, claim, model, new, now)
-
-    monkeypatch.setattr(ledger, "save_finding", refuse)
-    ward.receive_study(3)
+def test_an_answer_that_no_database_takes_is_a_failure_of_the_model(ward: Ward) -> None:
+    """A probability is wanted of what is assessed: this one has none."""
+    senseless = Prediction(finding="PRESENT")
+    ward.classifier.answer = lambda image: senseless if bright(image) else PRESENT
+    ward.receive(chest())
+    ward.receive(chest(pixels=FLAT))
+    ward.receive(chest())
     ward.work(seconds=60)
     assert ward.reasons() == [None, "MODEL_FAILURE", None]
+
+
+def test_the_answers_of_a_batch_are_saved_in_one_transaction(ward: Ward) -> None:
+    commits: list[object] = []
+    ward.receive_study(4)
+    event.listen(ward.sessions.kw["bind"], "commit", commits.append)
+    ward.classify()
+    # The claim, the model and the findings.
+    assert len(commits) == 3
+
+
+def test_of_a_batch_what_was_taken_over_is_not_saved_and_the_rest_is(ward: Ward) -> None:
+    ward.receive_study(3)
+    first = ward.jobs()[0]
+
+    def owed_anew() -> None:
+        with ward.sessions() as session, session.begin():
+            ledger.owe(session, JobKind.CLASSIFY, first.subject_id, first.study_id, ward.clock())
+
+    ward.classifier.during = owed_anew
+    ward.classify()
+    assert len(ward.findings()) == 2
+    ward.classifier.during = lambda: None
+    ward.work()
+    assert ward.reasons() == [None] * 3
