@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -246,6 +247,18 @@ def store_event(data: bytes, meta: Any, association_id: str = "association-1") -
             cxr_association_id=association_id, requestor=SimpleNamespace(ae_title="MODALITY")
         ),
     )
+
+
+class AtOnce(Executor):
+    """Does everything before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:

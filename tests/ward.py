@@ -18,7 +18,7 @@ from dicom_node.archive import Archive
 from dicom_node.commitment import Commitment
 from dicom_node.storage_scp import Outcome
 from tests import datasets
-from tests.fakes import Bells, Clock, FakeAsk, FakeClassifier, FakeSend, new_uid, received
+from tests.fakes import AtOnce, Bells, Clock, FakeAsk, FakeClassifier, FakeSend, new_uid, received
 from worker import classifying, delivering, ledger, node, results, steps
 from worker.desk import Desk
 from worker.explaining import Explain
@@ -76,7 +76,16 @@ class Ward:
     # --- steps -------------------------------------------------------------------------------
 
     def classify(self) -> int:
-        return classifying.classify(self.desk, self.classifier, self.bells, self.explain)
+        """Classify one batch."""
+        return classifying.classify(
+            self.desk, self.classifier, self.bells, self.explain, go_on_s=-1
+        )
+
+    def classify_all(self) -> int:
+        """Classify batch after batch, the next one always begun before one is answered."""
+        return classifying.classify(
+            self.desk, self.classifier, self.bells, self.explain, helper=AtOnce(), go_on_s=60
+        )
 
     def report(self) -> int:
         return steps.report(self.desk, self.bells)

@@ -1,25 +1,25 @@
-"""The first step of a worker: to classify. What it works with is passed in."""
+"""The first step of a worker: to classify. What it works with is passed in.
+
+While the network answers one batch, the next one is claimed and prepared.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from io import BytesIO
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy.exc import DBAPIError
-
-from dicom_node.decoder_child import DecoderAway
-from dicom_node.errors import InstanceError, InvalidInstance
 from worker import ledger
-from worker.database import DATABASE_AWAY
-from worker.desk import Bell, Desk, held
+from worker.answers import Answer, Away, save_answers
+from worker.desk import GO_ON_S, Bell, Desk, held
 from worker.explaining import Explain, explained
-from worker.ledger import Claim, LeaseLost, NewFinding
-from worker.reading import ArchiveAway, FileGone, pixels_of, read_bytes
+from worker.ledger import Claim, NewFinding
+from worker.preparing import Input, Prepared, Preparing, prepare_batch
 from worker.states import JobKind
-from worker.tables import Instance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,28 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODEL_FAILURE, WORKER_FAILURE = "MODEL_FAILURE", "WORKER_FAILURE"
-# After so many workers that died with an instance in their hands no other is given it: the first
-# time it may have been one of its batch mates, the second time it was alone.
-MOST_DEATHS = 2
-# How much longer than a failure of the instance a lack of this machine is borne.
-PATIENCE = 5
-CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
 
-
-class _Away(str):
-    """The error of a try that says nothing about the instance: archive or memory were lacking."""
-
-
-class _Scarce(str):
-    """The error of a try that this machine lacked something for; much later it is a failure."""
-
-
-class _Gone(str):
-    """The error of a try that found nothing to assess: in the end, for a person to see."""
-
-
-class Classifier(Protocol):
+class Classifier(Preparing, Protocol):
     """What the classify step needs of a model; :class:`model.predict.Classifier` is one."""
 
     @property
@@ -58,20 +38,18 @@ class Classifier(Protocol):
         """Name, version, digest, thresholds."""
         ...
 
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Make (rows, columns) float32 in [0, 1] the network's input."""
-        ...
-
     def predict(self, batch: np.ndarray, population: Population) -> list[Prediction]:
         """Answer (batch, size, size) float32."""
         ...
 
 
-def claim_instances(desk: Desk) -> list[Claim]:
-    """Claim the next batch of instances."""
-    limit = desk.settings.batch_size
-    with desk.sessions() as session, session.begin():
-        return ledger.claim(session, JobKind.CLASSIFY, limit, desk.clock(), desk.lease)
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Claimed instances, prepared; leaving `lease` gives them back."""
+
+    claims: Sequence[Claim]
+    prepared: Prepared
+    lease: AbstractContextManager[Any]
 
 
 def classify(
@@ -79,113 +57,142 @@ def classify(
     classifier: Classifier,
     announce: Callable[[Bell], None],
     explain: Explain | None = None,
+    *,
+    helper: Executor | None = None,
+    go_on_s: float = GO_ON_S,
 ) -> int:
-    """Classify one batch of claimed instances and save what was found.
+    """Classify what is due, batch after batch, until nothing is, or for `go_on_s`.
+
+    At most one batch is in hand besides the one that the network answers. What failed or lost its
+    worker before is in hand alone: not in a batch with others, nor while another one is.
 
     Parameters
     ----------
     announce
-        Called with each bell: a further batch (before this one is worked on, so that another
-        worker may take it), and a report that became due.
+        Called with each bell: where more may be due than this worker takes now (before its batch is
+        worked on, so that another worker may take it), and when a report became due.
     explain
         Makes the heat maps of what is, or may be, pneumonia. None when nobody wants them.
+    helper
+        Prepares the next batch; a thread, by default.
+    go_on_s
+        When to leave the rest to another call.
 
     Returns
     -------
     int
         How many instances were claimed.
     """
-    claims = claim_instances(desk)
-    if not claims:
-        return 0
-    announce(Bell(JobKind.CLASSIFY))
-    with held(desk, claims, desk.settings.step_limit_s):
-        with desk.sessions() as session:
-            instances = ledger.claimed_instances(session, claims)
-        answers = _answers(desk, classifier, explain, claims, instances)
-        due = _save_findings(desk, classifier.info, claims, answers)
-    if due:
-        announce(Bell(JobKind.REPORT))
-    return len(claims)
+    work = _Work(desk, classifier, announce, explain)
+    with ThreadPoolExecutor(1, "next batch") as thread:
+        return work.until(time.monotonic() + go_on_s, helper or thread)
 
 
-def _answers(
-    desk: Desk,
-    classifier: Classifier,
-    explain: Explain | None,
-    claims: Sequence[Claim],
-    instances: dict[int, Instance],
-) -> dict[int, NewFinding | str]:
-    """Answer each claimed instance, by its id: a finding, or the error of a failed try."""
-    answers: dict[int, NewFinding | str] = {}
-    prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]] = {}
-    for claim in claims:
-        instance = instances[claim.subject_id]
-        if claim.deaths >= MOST_DEATHS:
-            log.error("%s ended its worker %d times", instance.sop_instance_uid, claim.deaths)
-            answers[instance.id] = NewFinding(assessed=False, reason=WORKER_FAILURE)
-            continue
+def claim_instances(desk: Desk, *, fresh: bool = False) -> list[Claim]:
+    """Claim the next batch of instances; none if only `fresh` ones may be had and it is not.
+
+    What failed or lost its worker is not fresh; it stays as it is then, as if never looked at.
+    """
+    limit = desk.settings.batch_size
+    with desk.sessions() as session, session.begin():
+        claims = ledger.claim(session, JobKind.CLASSIFY, limit, desk.clock(), desk.lease)
+        if fresh and not _are_fresh(claims):
+            session.rollback()
+            return []
+    return claims
+
+
+def _are_fresh(claims: Sequence[Claim]) -> bool:
+    return all(claim.attempts == 1 for claim in claims)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one model has to do at a desk."""
+
+    desk: Desk
+    classifier: Classifier
+    announce: Callable[[Bell], None]
+    explain: Explain | None
+
+    def until(self, end: float, helper: Executor) -> int:
+        """Go from batch to batch until nothing is due, or until `end`."""
+        done, batch = 0, self._begin()
+        while batch:
+            goes_on = time.monotonic() < end
+            fresh = _are_fresh(batch.claims)
+            whole = len(batch.claims) == self.desk.settings.batch_size
+            if (whole or not fresh) and not (done and goes_on):
+                self.announce(Bell(JobKind.CLASSIFY))
+            following = self._finish(batch, helper if whole and fresh and goes_on else None)
+            done += len(batch.claims)
+            batch = (following or self._begin()) if goes_on else None
+        return done
+
+    def _begin(self, *, ahead: bool = False) -> _Batch | None:
+        """Claim a batch and prepare it; None when nothing is due."""
+        claims = claim_instances(self.desk, fresh=ahead)
+        if not claims:
+            return None
+        # What is ahead waits for the batch before it, which has its own limit.
+        limit_s = self.desk.settings.step_limit_s * (2 if ahead else 1)
+        with ExitStack() as lease:
+            lease.enter_context(held(self.desk, claims, limit_s))
+            with self.desk.sessions() as session:
+                instances = ledger.claimed_instances(session, claims)
+            prepared = prepare_batch(self.desk, self.classifier, claims, instances)
+            return _Batch(claims, prepared, lease.pop_all())
+
+    def _finish(self, batch: _Batch, helper: Executor | None = None) -> _Batch | None:
+        """Answer a batch while a helper begins the following one; give that.
+
+        What befalls the one does not befall the other.
+        """
+        following: Future[_Batch | None] | None = None
         try:
-            prepared[instance.id] = _prepare(desk, classifier, instance)
-        except InstanceError as error:
-            log.info("%s is not assessed: %s", instance.sop_instance_uid, error.reason)
-            answers[instance.id] = NewFinding(assessed=False, reason=error.reason)
-        except ArchiveAway as error:
-            log.warning("%s cannot be read now: %s", instance.sop_instance_uid, error)
-            answers[instance.id] = _Away(error)
-        except FileGone as error:
-            log.warning("%s cannot be assessed: %s", instance.sop_instance_uid, error)
-            answers[instance.id] = _Gone(error)
-        except (MemoryError, DecoderAway, OSError) as error:
-            log.warning("%s: %s", instance.sop_instance_uid, type(error).__name__)
-            answers[instance.id] = _Scarce(type(error).__name__)
-        except Exception as error:
-            log.exception("%s could not be prepared", instance.sop_instance_uid)
-            answers[instance.id] = type(error).__name__
-    answers |= _predict(classifier, prepared, desk.settings.population)
-    if explain is not None:
-        images = {key: image for key, (image, _) in prepared.items()}
-        answers |= explained(explain, images, answers)
-    return answers
+            with batch.lease:
+                following = helper.submit(self._begin, ahead=True) if helper else None
+                self._answer(batch)
+        except Exception:
+            if following and (innocent := following.result()):
+                self._finish(innocent)
+            raise
+        except BaseException:
+            if following and (abandoned := following.result()):
+                with abandoned.lease:
+                    raise
+            raise
+        return following.result() if following else None
 
-
-def _prepare(
-    desk: Desk, classifier: Classifier, instance: Instance
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read an instance and make the network's input of it; with the flags of its header."""
-    from pydicom import dcmread
-
-    from model.fitness import HeaderFacts, check_header
-
-    data = read_bytes(desk.archive, instance.path)
-    ds = dcmread(BytesIO(data))
-    verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
-    if verdict.reason is not None:
-        raise InvalidInstance(verdict.reason, "refused by its header", instance.sop_instance_uid)
-    pixels = pixels_of(desk.decoder, ds, data, instance.sop_instance_uid)
-    return classifier.prepare(pixels), verdict.flags
+    def _answer(self, batch: _Batch) -> None:
+        """Have a batch answered, and save what was found."""
+        inputs, answers = batch.prepared.inputs, dict(batch.prepared.answers)
+        answers |= _predict(self.classifier, inputs, self.desk.settings.population)
+        if self.explain is not None:
+            images = {key: each.image for key, each in inputs.items()}
+            answers |= explained(self.explain, images, answers)
+        if save_answers(self.desk, self.classifier.info, batch.claims, answers):
+            self.announce(Bell(JobKind.REPORT))
 
 
 def _predict(
-    classifier: Classifier,
-    prepared: dict[int, tuple[np.ndarray, tuple[str, ...]]],
-    population: Population,
-) -> dict[int, NewFinding | str]:
+    classifier: Classifier, inputs: Mapping[int, Input], population: Population
+) -> dict[int, Answer]:
     import numpy as np
 
-    if not prepared:
+    if not inputs:
         return {}
     try:
-        batch = np.stack([pixels for pixels, _ in prepared.values()])
+        batch = np.stack([each.image for each in inputs.values()])
         predictions = classifier.predict(batch, population)
     except MemoryError:  # of this machine or its GPU: no instance is larger than another here
         log.warning("there is no memory for the model just now")
-        return dict.fromkeys(prepared, _Away("there was no memory for the model"))
+        return dict.fromkeys(inputs, Away("there was no memory for the model"))
     except Exception as error:
-        log.exception("the model failed on a batch of %d", len(prepared))
-        return dict.fromkeys(prepared, type(error).__name__)
-    pairs = zip(prepared.items(), predictions, strict=True)
-    return {i: _new_finding(prediction, flags) for (i, (_, flags)), prediction in pairs}
+        log.exception("the model failed on a batch of %d", len(inputs))
+        return dict.fromkeys(inputs, type(error).__name__)
+    pairs = zip(inputs.items(), predictions, strict=True)
+    return {i: _new_finding(prediction, each.flags) for (i, each), prediction in pairs}
 
 
 def _new_finding(prediction: Prediction, flags: tuple[str, ...]) -> NewFinding:
@@ -197,86 +204,4 @@ def _new_finding(prediction: Prediction, flags: tuple[str, ...]) -> NewFinding:
         bacterial=prediction.bacterial,
         viral=prediction.viral,
         flags=tuple(dict.fromkeys((*flags, *prediction.flags))),
-    )
-
-
-def _save_findings(
-    desk: Desk, info: ModelInfo, claims: Sequence[Claim], answers: dict[int, NewFinding | str]
-) -> bool:
-    """Save the answers of a batch; tell whether a report became due by them."""
-    now = desk.clock()
-    with desk.sessions() as session, session.begin():
-        model_id = _model_id(session, info, now)
-    final = {claim: _final(desk, claim, answers[claim.subject_id]) for claim in claims}
-    saved = _save_at_once(desk, model_id, final, now)
-    for claim, answer in final.items():
-        if isinstance(answer, NewFinding):
-            log.debug("instance %d: %s", claim.subject_id, answer.finding or answer.reason)
-        if claim not in saved:
-            _save_by_itself(desk, model_id, claim, answer)
-    with desk.sessions() as session:
-        return ledger.ready_studies(session, (c.study_id for c in claims), now, desk.silence)
-
-
-def _final(desk: Desk, claim: Claim, answer: NewFinding | str) -> NewFinding | str:
-    """Make the error of a last try a finding: that there is none."""
-    failed = isinstance(answer, str) and not isinstance(answer, _Away | _Gone)
-    most = desk.settings.max_attempts * (PATIENCE if isinstance(answer, _Scarce) else 1)
-    if failed and claim.tries >= most:
-        return NewFinding(assessed=False, reason=MODEL_FAILURE)
-    return answer
-
-
-def _save_at_once(
-    desk: Desk, model_id: int, answers: Mapping[Claim, NewFinding | str], now: datetime
-) -> set[Claim]:
-    """Save in one transaction what needs no thought; give what was saved."""
-    found = {each: new for each, new in answers.items() if isinstance(new, NewFinding)}
-    if len(found) < 2:
-        return set()
-    try:
-        with desk.sessions() as session, session.begin():
-            return ledger.save_findings(session, model_id, found, now)
-    except DATABASE_AWAY:
-        raise
-    except DBAPIError:  # it takes one of them for nothing that it stores: which one?
-        return set()
-
-
-def _save_by_itself(desk: Desk, model_id: int, claim: Claim, answer: NewFinding | str) -> None:
-    try:
-        with desk.sessions() as session, session.begin():
-            _save_answer(desk, session, claim, model_id, answer)
-    except DATABASE_AWAY:
-        raise
-    except DBAPIError as error:  # what was found is nothing that a database takes
-        log.error("instance %d: %s", claim.subject_id, type(error).__name__)  # noqa: TRY400
-        failure = NewFinding(assessed=False, reason=MODEL_FAILURE)
-        with desk.sessions() as session, session.begin():
-            _save_answer(desk, session, claim, model_id, failure)
-
-
-def _save_answer(
-    desk: Desk, session: Any, claim: Claim, model_id: int, answer: NewFinding | str
-) -> None:
-    if isinstance(answer, _Away):
-        ledger.put_back(session, claim, desk.shortly(), answer, counts=False)
-        return
-    if isinstance(answer, _Gone) and claim.tries >= desk.settings.max_attempts:
-        ledger.bury(session, claim, answer)
-        return
-    if isinstance(answer, str):
-        ledger.put_back(session, claim, desk.back_off(claim.tries, 1, 60), answer)
-        return
-    try:
-        ledger.save_finding(session, claim, model_id, answer, desk.clock())
-    except LeaseLost:
-        log.warning("instance %d was taken over by another worker", claim.subject_id)
-        ledger.take_death_back(session, claim)
-
-
-def _model_id(session: Any, info: ModelInfo, now: datetime) -> int:
-    details = {key: getattr(info, key) for key in CALIBRATION_KEYS}
-    return ledger.model_row(
-        session, name=info.name, version=info.version, digest=info.digest, details=details, now=now
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.archive import Archive
-from dicom_node.decoder_child import Decoder
+from dicom_node.decoder_pool import DecoderPool
 from worker.answering import Answering
 from worker.clock import clock_of
 from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
@@ -20,6 +20,10 @@ from worker.desk import Desk
 from worker.explaining import Explain
 from worker.settings import Settings
 from worker.states import CompanionKind
+
+# Instances that one process prepares at once, on a machine with that many cores: each may need a
+# decoding process of its own.
+MOST_AT_ONCE = 8
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -62,8 +66,10 @@ def desk() -> Desk:
     # Reports may use the reserve: it is kept for them when the node takes no more images. The node
     # makes the archive: a worker that does not find it waits.
     reserveless = Archive(ours.archive_root, make=False)
-    decoder = Decoder(ours.decode_limit_s)
-    return Desk(build_sessions(engine()), reserveless, ours, clock_of(engine()), decoder)
+    at_once = min(len(os.sched_getaffinity(0)), MOST_AT_ONCE)
+    decoder = DecoderPool(at_once, ours.decode_limit_s)
+    sessions, clock = build_sessions(engine()), clock_of(engine())
+    return Desk(sessions, reserveless, ours, clock, decoder, at_once)
 
 
 def require_certificates() -> None:

@@ -29,6 +29,9 @@ from worker.states import JobKind
 log = logging.getLogger(__name__)
 
 AWAY_S = 5
+# For so long a worker goes from batch to batch before it looks which model is chosen, and before
+# one that is to end does.
+GO_ON_S = 5.0
 
 
 def end_this_process() -> None:
@@ -41,8 +44,8 @@ def end_this_process() -> None:
 class Desk:
     """What every step works with.
 
-    `end_process` is called when a step has gone beyond its time limit: a thread cannot be stopped
-    from outside.
+    `preparing` is how many instances are prepared for the network at once. `end_process` is called
+    when a step has gone beyond its time limit: a thread cannot be stopped from outside.
     """
 
     sessions: SessionFactory
@@ -50,6 +53,7 @@ class Desk:
     settings: Settings
     clock: Callable[[], datetime] = local_time
     decoder: Decoder = field(default_factory=Decoder)
+    preparing: int = 1
     end_process: Callable[[], None] = end_this_process
 
     @property

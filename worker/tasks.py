@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
 from worker import composition, logs
-from worker.desk import Bell
+from worker.desk import GO_ON_S, Bell
 from worker.lasting import lasting
 from worker.ledger import BY_DESTINATION
 from worker.settings import Settings
@@ -80,6 +80,8 @@ def _configuration() -> dict[str, Any]:
         "task_ignore_result": True,
         "task_default_queue": "io",
         "task_time_limit": settings.step_limit_s,
+        # It goes on from batch to batch; each has the limit, and may have another one ahead of it.
+        "task_annotations": {"classify": {"time_limit": GO_ON_S + 2 * settings.step_limit_s}},
         "task_routes": {kind.lower(): {"queue": queue} for kind, queue in QUEUES.items()},
         "worker_prefetch_multiplier": 1,
         "worker_proc_alive_timeout": 120,
@@ -120,7 +122,7 @@ def _guarded(step: Callable[P, None]) -> Callable[P, None]:
 @app.task(name="classify")
 @_guarded
 def classify() -> None:
-    """Classify one batch of instances."""
+    """Classify the instances that are due."""
     from worker import classifying
 
     classifying.classify(

@@ -16,7 +16,7 @@ from tests.chaos.images import data_set_of, digest_of
 from tests.chaos.pacs import Store
 from tests.chaos.plan import Image
 from tests.chaos.senders import Acknowledged
-from worker.classifying import WORKER_FAILURE
+from worker.answers import WORKER_FAILURE
 from worker.states import DeliveryState, StudyState
 from worker.tables import Report
 

@@ -17,6 +17,7 @@ def refuse():
 
 FAULTS = {
     "hang": lambda: time.sleep(3600),
+    "take time": lambda: time.sleep(5),
     "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "abort": os.abort,
     "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),

@@ -15,7 +15,7 @@ from model.predict import Prediction
 from tests import datasets
 from tests.fakes import PRESENT
 from tests.ward import Killed, Ward, chest
-from worker import classifying, ledger
+from worker import ledger, preparing
 from worker.desk import Bell
 from worker.states import JobKind
 
@@ -77,14 +77,14 @@ def test_a_report_is_announced_when_the_last_instance_is_classified_and_all_is_q
     assert ward.bells.rung == [Bell(JobKind.CLASSIFY)]
     ward.bells.rung.clear()
     ward.classify()
-    assert ward.bells.rung == [Bell(JobKind.CLASSIFY), Bell(JobKind.REPORT)]
+    assert ward.bells.rung == [Bell(JobKind.REPORT)]
 
 
 def test_no_report_is_announced_while_the_study_is_not_quiet(ward: Ward) -> None:
     ward.receive_study()
     ward.bells.rung.clear()
     ward.classify()
-    assert ward.bells.rung == [Bell(JobKind.CLASSIFY)]
+    assert ward.bells.rung == []
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_what_this_machine_lacks_for_some_minutes_is_no_failure_of_the_image(
     ward: Ward, monkeypatch: pytest.MonkeyPatch, lack: Exception
 ) -> None:
     left = 12
-    pixels_of = classifying.pixels_of
+    pixels_of = preparing.pixels_of
 
     def lacking(*words: Any) -> Any:
         nonlocal left
@@ -268,7 +268,7 @@ def test_what_this_machine_lacks_for_some_minutes_is_no_failure_of_the_image(
             raise lack
         return pixels_of(*words)
 
-    monkeypatch.setattr(classifying, "pixels_of", lacking)
+    monkeypatch.setattr(preparing, "pixels_of", lacking)
     ward.receive_study()
     ward.work(seconds=3600)
     assert ward.reasons() == [None]

@@ -153,11 +153,11 @@ class Life(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.ward.clock.forward(seconds)
 
-    @rule(fate=FATES, fails=st.integers(0, 3).map(lambda n: n == 3))
-    def classify(self, fate: Any, fails: bool) -> None:
+    @rule(fate=FATES, fails=st.integers(0, 3).map(lambda n: n == 3), goes_on=st.booleans())
+    def classify(self, fate: Any, fails: bool, goes_on: bool) -> None:
         self.ward.classifier.failures = [RuntimeError(), MemoryError()] if fails else []
         with self._befalls(fate):
-            self.ward.classify()
+            self.ward.classify_all() if goes_on else self.ward.classify()
         self.ward.classifier.failures = []
 
     @rule(fate=FATES)
@@ -236,7 +236,7 @@ class Life(RuleBasedStateMachine):
     def _steps(self) -> dict[str, Callable[[], Any]]:
         ward, senders = self.ward, self.senders
         return {
-            "classify": ward.classify,
+            "classify": ward.classify_all,
             "report": ward.report,
             "deliver": ward.deliver,
             "commit": ward.commit,

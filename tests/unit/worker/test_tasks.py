@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.errors import ConfigurationError
 from tests.e2e.programs import clean_environment, wait_until
 from worker import classifying, composition, delivering, embedded, steps, tasks
+from worker.desk import GO_ON_S
 from worker.settings import Settings
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -124,6 +125,17 @@ def test_a_step_that_fails_is_logged_and_leaves_its_work_owed(
         tasks.classify()
     assert told in caplog.records[0].getMessage()
     assert "secret" not in caplog.records[0].getMessage()
+
+
+def test_a_classification_that_goes_from_batch_to_batch_is_not_taken_for_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Settings.from_env({"CXR_HOME": str(tmp_path), "CXR_STEP_LIMIT_S": "40"})
+    monkeypatch.setattr(composition, "settings", lambda: ours)
+    configuration = tasks._configuration()
+    assert configuration["task_time_limit"] == 40
+    limit = configuration["task_annotations"]["classify"]["time_limit"]
+    assert limit == GO_ON_S + 2 * 40
 
 
 def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

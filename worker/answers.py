@@ -1,0 +1,121 @@
+"""Answers about instances: what they may be, and how those of a batch are saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+from worker import ledger
+from worker.database import DATABASE_AWAY
+from worker.desk import Desk
+from worker.ledger import Claim, LeaseLost, NewFinding
+
+if TYPE_CHECKING:
+    from model.predict import ModelInfo
+
+log = logging.getLogger(__name__)
+
+MODEL_FAILURE, WORKER_FAILURE = "MODEL_FAILURE", "WORKER_FAILURE"
+# How much longer than a failure of the instance a lack of this machine is borne.
+PATIENCE = 5
+CALIBRATION_KEYS = ("threshold", "undetermined", "temperature", "calibrated")
+
+
+class Away(str):
+    """The error of a try that says nothing about the instance: archive or memory were lacking."""
+
+
+class Scarce(str):
+    """The error of a try that this machine lacked something for; much later it is a failure."""
+
+
+class Gone(str):
+    """The error of a try that found nothing to assess: in the end, for a person to see."""
+
+
+# A finding, or the error of a failed try.
+Answer = NewFinding | str
+
+
+def save_answers(
+    desk: Desk, info: ModelInfo, claims: Sequence[Claim], answers: dict[int, Answer]
+) -> bool:
+    """Save the answers of a batch; tell whether a report became due by them."""
+    now = desk.clock()
+    with desk.sessions() as session, session.begin():
+        model_id = _model_id(session, info, now)
+    final = {claim: _final(desk, claim, answers[claim.subject_id]) for claim in claims}
+    saved = _save_at_once(desk, model_id, final, now)
+    for claim, answer in final.items():
+        if isinstance(answer, NewFinding):
+            log.debug("instance %d: %s", claim.subject_id, answer.finding or answer.reason)
+        if claim not in saved:
+            _save_by_itself(desk, model_id, claim, answer)
+    with desk.sessions() as session:
+        return ledger.ready_studies(session, (c.study_id for c in claims), now, desk.silence)
+
+
+def _final(desk: Desk, claim: Claim, answer: Answer) -> Answer:
+    """Make the error of a last try a finding: that there is none."""
+    failed = isinstance(answer, str) and not isinstance(answer, Away | Gone)
+    most = desk.settings.max_attempts * (PATIENCE if isinstance(answer, Scarce) else 1)
+    if failed and claim.tries >= most:
+        return NewFinding(assessed=False, reason=MODEL_FAILURE)
+    return answer
+
+
+def _save_at_once(
+    desk: Desk, model_id: int, answers: Mapping[Claim, Answer], now: datetime
+) -> set[Claim]:
+    """Save in one transaction what needs no thought; give what was saved."""
+    found = {each: new for each, new in answers.items() if isinstance(new, NewFinding)}
+    if len(found) < 2:
+        return set()
+    try:
+        with desk.sessions() as session, session.begin():
+            return ledger.save_findings(session, model_id, found, now)
+    except DATABASE_AWAY:
+        raise
+    except DBAPIError:  # it takes one of them for nothing that it stores: which one?
+        return set()
+
+
+def _save_by_itself(desk: Desk, model_id: int, claim: Claim, answer: Answer) -> None:
+    try:
+        with desk.sessions() as session, session.begin():
+            _save_answer(desk, session, claim, model_id, answer)
+    except DATABASE_AWAY:
+        raise
+    except DBAPIError as error:  # what was found is nothing that a database takes
+        log.error("instance %d: %s", claim.subject_id, type(error).__name__)  # noqa: TRY400
+        failure = NewFinding(assessed=False, reason=MODEL_FAILURE)
+        with desk.sessions() as session, session.begin():
+            _save_answer(desk, session, claim, model_id, failure)
+
+
+def _save_answer(desk: Desk, session: Any, claim: Claim, model_id: int, answer: Answer) -> None:
+    if isinstance(answer, Away):
+        ledger.put_back(session, claim, desk.shortly(), answer, counts=False)
+        return
+    if isinstance(answer, Gone) and claim.tries >= desk.settings.max_attempts:
+        ledger.bury(session, claim, answer)
+        return
+    if isinstance(answer, str):
+        ledger.put_back(session, claim, desk.back_off(claim.tries, 1, 60), answer)
+        return
+    try:
+        ledger.save_finding(session, claim, model_id, answer, desk.clock())
+    except LeaseLost:
+        log.warning("instance %d was taken over by another worker", claim.subject_id)
+        ledger.take_death_back(session, claim)
+
+
+def _model_id(session: Any, info: ModelInfo, now: datetime) -> int:
+    details = {key: getattr(info, key) for key in CALIBRATION_KEYS}
+    return ledger.model_row(
+        session, name=info.name, version=info.version, digest=info.digest, details=details, now=now
+    )
