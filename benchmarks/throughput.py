@@ -23,8 +23,9 @@ import psutil
 from pydicom.uid import JPEGBaseline8Bit
 
 from benchmarks import backlog, client, objects, rig, sheet
+from model.batches import MOST_ON_CPU
 from model.openvino_engine import generated_chests
-from model.predict import BATCH_SIZES, Classifier
+from model.predict import Classifier
 
 RELEASED = Path(__file__).parents[1] / "model" / "released"
 ENGINES_MEASURED = ("auto", "tensorflow")
@@ -45,7 +46,7 @@ class Turns:
 
 def images_a_second(classifier: Classifier) -> float:
     """Give how fast a bare engine is that has the cores to itself."""
-    images = generated_chests(classifier.spec.size, BATCH_SIZES[-1])[..., 0]
+    images = generated_chests(classifier.spec.size, MOST_ON_CPU)[..., 0]
     classifier.forward(images)  # compiles
     begin, count = time.monotonic(), 0
     while (taken := time.monotonic() - begin) < _BARE_S:
@@ -121,7 +122,7 @@ def _figure(engine: str, name: str, turns: Turns, options: argparse.Namespace) -
         f"{options.studies} studies of 2 megapixels, JPEG, offered at once, CXR_ENGINE={engine}",
         f"{sheet.spread(turns.whole, 'a second', 1)}, {share:.0%} of the bare engine; "
         f"the middle 80 % at {statistics.median(turns.middle):.1f} a second",
-        f"{name} alone, batches of {BATCH_SIZES[-1]}: {sheet.spread(turns.bare, 'images/s', 1)}; "
+        f"{name} alone, batches of {MOST_ON_CPU}: {sheet.spread(turns.bare, 'images/s', 1)}; "
         f"a study takes {ours:.1f} ms of a core of ours and {others:.1f} of sender and PACS",
         "85 % of the bare engine",
     )

@@ -40,10 +40,13 @@ class Engine(NamedTuple):
         Engine and precision, for people.
     forward
         Images (N, size, size, 1) -> logits (N, C) and features (N, F), both float32.
+    pads
+        Whether it should see few sizes of batches; see `model.batches`.
     """
 
     name: str
     forward: Forward
+    pads: bool = False
 
 
 def start(
@@ -52,6 +55,7 @@ def start(
     device: str = "auto",
     engine: str = "tensorflow",
     cache: Path | None = None,
+    gpu_memory_mb: int | None = None,
 ) -> Engine:
     """Start the engine that is asked for.
 
@@ -68,6 +72,8 @@ def start(
         installed and answered faster when it was tried on this machine; else TensorFlow.
     cache
         Folder where the network is kept as OpenVINO reads it; it may be emptied at any time.
+    gpu_memory_mb
+        The most memory of a GPU to use; by default as much as is needed.
 
     Raises
     ------
@@ -78,14 +84,16 @@ def start(
         started = _start_openvino(released, build, cache, insisted=engine == "openvino")
         if started is not None:
             return started
-    network = build()
     place = place_of(device)
-    half = place.startswith("/GPU")
-    if half:
+    on_gpu = place.startswith("/GPU")
+    if on_gpu:
+        limit_gpu_memory(gpu_memory_mb)  # before anything is on it
+    network = build()
+    if on_gpu:
         use_half_precision(network)
     size = int(released.description["preprocessing"]["size"])
-    precision = "float16" if half else "float32"
-    return Engine(f"tensorflow {precision}", forward_graph(network, size, place))
+    precision = "float16" if on_gpu else "float32"
+    return Engine(f"tensorflow {precision}", forward_graph(network, size, place), pads=on_gpu)
 
 
 def choose(device: str, engine: str) -> str:
@@ -186,6 +194,31 @@ def place_of(device: str) -> str:
     if device not in DEVICES:
         raise ConfigurationError("CXR_DEVICE", f"must be one of {', '.join(DEVICES)}")
     return "/GPU:0" if gpus and device != "cpu" else "/CPU:0"
+
+
+def limit_gpu_memory(most_mb: int | None) -> None:
+    """Let this process take memory of its GPUs as it needs it, and no more than is said.
+
+    TensorFlow would take all of it at once, and leave nothing to others.
+    """
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            if most_mb is None:
+                tf.config.experimental.set_memory_growth(gpu, True)
+            else:
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=most_mb)
+                tf.config.set_logical_device_configuration(gpu, [limit])
+        except RuntimeError:  # it is in use: by a model that was loaded before this one
+            return
+
+
+def may_use_gpu(device: str, engine: str) -> bool:
+    """Tell whether an engine may run on a GPU of this machine, without loading any."""
+    if device == "cpu" or engine == "openvino":
+        return False
+    return device == "gpu" or any(Path(node).exists() for node in _GPU_NODES)
 
 
 def use_half_precision(network: Any) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import ConfigurationError
 from model import artifact, engines
+from model.batches import forward_all
 from model.calibration import OperatingPoint, softmax
 from model.data import BACTERIAL, NORMAL, VIRAL
 from model.fitness import OUTSIDE_POPULATION, Population
@@ -24,9 +25,6 @@ from model.gate import BLANK, PixelGate, is_blank
 from model.preprocess import FloatImage, Preprocessing, prepare
 
 log = logging.getLogger(__name__)
-
-# Batches are padded to one of these, so that the graph is traced for no other size.
-BATCH_SIZES = (1, 4, 16)
 
 
 @dataclass(frozen=True)
@@ -141,6 +139,8 @@ class Classifier:
         were measured with TensorFlow.
     cache
         Folder where the network is kept in OpenVINO's form.
+    gpu_memory_mb
+        The most memory of a GPU to use; by default as much as is needed.
 
     Raises
     ------
@@ -154,6 +154,7 @@ class Classifier:
         device: str = "auto",
         engine: str = "tensorflow",
         cache: Path | None = None,
+        gpu_memory_mb: int | None = None,
     ) -> None:
         description = released.description
         try:
@@ -168,8 +169,8 @@ class Classifier:
                 " was made by another version of cxr-worker",
             ) from error
         self._released, self._device = released, device
-        self.engine, self._forward = engines.start(
-            released, lambda: self.network, device, engine, cache
+        self.engine, self._forward, self._pads = engines.start(
+            released, lambda: self.network, device, engine, cache, gpu_memory_mb
         )
 
     @classmethod
@@ -179,6 +180,7 @@ class Classifier:
         device: str = "auto",
         engine: str = "tensorflow",
         cache: Path | None = None,
+        gpu_memory_mb: int | None = None,
     ) -> Classifier:
         """Read an artifact and start its network.
 
@@ -187,7 +189,7 @@ class Classifier:
         ConfigurationError
             If there is no artifact, it was changed, or there is no such device or engine.
         """
-        return cls(artifact.read(Path(path)), device, engine, cache)
+        return cls(artifact.read(Path(path)), device, engine, cache, gpu_memory_mb)
 
     @cached_property
     def network(self) -> Any:
@@ -236,29 +238,7 @@ class Classifier:
             When memory, of the machine or of its GPU, does not suffice for a single image.
         """
         images = np.asarray(batch, np.float32)[..., None]
-        parts = [self._fitting(images[i : i + n]) for i, n in _chunks(len(images))]
-        logits, features = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(features)
-
-    def _fitting(self, images: NDArray[np.float32]) -> tuple[Any, Any]:
-        """Run a batch through the network; in smaller ones where memory does not suffice."""
-        try:
-            return self._padded(images)
-        except MemoryError:
-            size = max((s for s in BATCH_SIZES if s < len(images)), default=0)
-            if not size:
-                raise
-            log.warning("no memory for a batch of %d; going on with %d at once", len(images), size)
-        parts = [self._fitting(images[i : i + size]) for i in range(0, len(images), size)]
-        logits, features = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(features)
-
-    def _padded(self, images: NDArray[np.float32]) -> tuple[Any, Any]:
-        count = len(images)
-        size = next(s for s in BATCH_SIZES if s >= count)
-        padding = [(0, size - count), (0, 0), (0, 0), (0, 0)]
-        logits, features = self._forward(np.pad(images, padding))
-        return logits[:count], features[:count]
+        return forward_all(self._forward, images, pads=self._pads)
 
     def _bacterial(self, logits: NDArray[np.float32]) -> list[float | None]:
         """Return the probability that a pneumonia is bacterial; None where that is not told."""
@@ -279,8 +259,3 @@ class Classifier:
             return Prediction(reason=reason)
         viral = None if bacterial is None else 1 - bacterial
         return Prediction(pneumonia, bacterial, viral, self.point.finding(pneumonia), flags=flags)
-
-
-def _chunks(count: int) -> list[tuple[int, int]]:
-    step = BATCH_SIZES[-1]
-    return [(start, min(step, count - start)) for start in range(0, count, step)]

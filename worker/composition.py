@@ -134,7 +134,8 @@ def load_classifier(path: Path) -> Classifier:
     from model.predict import Classifier
 
     ours = settings()
-    return Classifier.load(path, ours.device, ours.engine, ours.home / "engines")
+    cache = ours.home / "engines"
+    return Classifier.load(path, ours.device, ours.engine, cache, ours.gpu_memory_mb)
 
 
 def build_explainer(classifier: Classifier) -> Explainer:

@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         description="What runs the network. auto: TensorFlow on a GPU; on a CPU OpenVINO, where "
         "it is installed and was faster when tried here at the first start, else TensorFlow.",
     )
+    gpu_memory_mb: int | None = Field(
+        None,
+        ge=256,
+        description="Most memory of a GPU that a worker takes, in MB. Default: what it needs.",
+    )
     batch_size: int = Field(16, ge=1, le=256, description="Instances classified at once, at most.")
     decode_limit_s: float = Field(
         20, gt=0, description="An image that takes longer to decode is not assessed, in seconds."

@@ -194,6 +194,20 @@ def _set_up_logging(**_: Any) -> None:
     logs.configure(composition.settings().log_level)
 
 
+@signals.worker_init.connect
+def _warn_of_a_shared_gpu(sender: Any, **_: Any) -> None:
+    """Say what several processes of a worker do to a GPU; before they are forked off."""
+    from model.engines import may_use_gpu
+
+    settings, queues = composition.settings(), sender.app.amqp.queues.consume_from
+    several = sender.concurrency > 1 and may_use_gpu(settings.device, settings.engine)
+    if several and "gpu" in queues:
+        log.warning(
+            "%d processes share the first GPU they see; one worker for each GPU, with "
+            "CUDA_VISIBLE_DEVICES and --concurrency 1, is faster", sender.concurrency,
+        )  # fmt: skip
+
+
 @signals.worker_process_init.connect
 def _warm_up(**_: Any) -> None:
     """Load the network, and what explains it, in each child that serves the gpu queue."""

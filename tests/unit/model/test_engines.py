@@ -166,6 +166,77 @@ def test_an_engine_that_answers_otherwise_is_refused(monkeypatch, small, network
         openvino_engine.load(small, lambda: network, None)
 
 
+class Gpus:
+    """Stands for `tensorflow.config` on a machine with two GPUs."""
+
+    def __init__(self, in_use: bool = False) -> None:
+        self.in_use = in_use
+        self.told: list[tuple[object, ...]] = []
+        self.experimental = self
+
+    def list_physical_devices(self, _: str) -> list[str]:
+        return ["first", "second"]
+
+    def LogicalDeviceConfiguration(self, memory_limit: int) -> int:
+        return memory_limit
+
+    def _note(self, *words: object) -> None:
+        if self.in_use:
+            raise RuntimeError
+        self.told.append(words)
+
+    set_memory_growth = set_logical_device_configuration = _note
+
+
+@pytest.mark.parametrize(("most", "said"), [(None, True), (2048, [2048])])
+def test_memory_of_a_gpu_is_taken_as_it_is_needed_or_as_it_is_told(monkeypatch, most, said):
+    tensorflow = pytest.importorskip("tensorflow")
+    gpus = Gpus()
+    monkeypatch.setattr(tensorflow, "config", gpus)
+    engines.limit_gpu_memory(most)
+    assert gpus.told == [("first", said), ("second", said)]
+
+
+def test_a_gpu_that_is_in_use_keeps_the_memory_it_has(monkeypatch):
+    tensorflow = pytest.importorskip("tensorflow")
+    monkeypatch.setattr(tensorflow, "config", Gpus(in_use=True))
+    engines.limit_gpu_memory(None)
+
+
+def test_on_a_gpu_memory_is_limited_before_the_network_is_there(monkeypatch, small, network):
+    order: list[object] = []
+    monkeypatch.setattr(engines, "choose", lambda *_: "tensorflow")
+    monkeypatch.setattr(engines, "place_of", lambda _: "/GPU:0")
+    monkeypatch.setattr(engines, "limit_gpu_memory", order.append)
+    monkeypatch.setattr(engines, "use_half_precision", lambda _: order.append("half"))
+    started = engines.start(
+        small, lambda: order.append("built") or network, "gpu", gpu_memory_mb=300
+    )
+    assert order == [300, "built", "half"]
+    assert (started.name, started.pads) == ("tensorflow float16", True)
+
+
+def test_on_a_cpu_nothing_is_padded(small, network):
+    assert not engines.start(small, lambda: network, "cpu").pads
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "nodes", "may"),
+    [
+        ("cpu", "auto", ["/dev/null"], False),
+        ("auto", "openvino", ["/dev/null"], False),
+        ("auto", "auto", ["/dev/null"], True),
+        ("auto", "tensorflow", ["/dev/no-such-node"], False),
+        ("gpu", "auto", [], True),
+    ],
+)
+def test_whether_a_gpu_may_be_used_is_known_without_an_engine(
+    monkeypatch, device, engine, nodes, may
+):
+    monkeypatch.setattr(engines, "_GPU_NODES", nodes)
+    assert engines.may_use_gpu(device, engine) is may
+
+
 def test_half_precision_for_a_gpu_answers_as_single_does(small, network):
     """On a CPU, as there need not be a GPU: the same layers in the same types."""
     half = engines.build_network(small)

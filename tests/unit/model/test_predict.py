@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from dicom_node.errors import ConfigurationError
 from model.calibration import softmax
 from model.data import read_image
 from model.metrics import auc
-from model.predict import BATCH_SIZES, Classifier, load_info
+from model.predict import Classifier, load_info
 
 
 @pytest.fixture(scope="module")
@@ -37,38 +36,6 @@ def test_an_answer_does_not_depend_on_its_batch(classifier):
     alone = np.concatenate([classifier.forward(images[i : i + 1])[0] for i in range(3)])
     assert len(together) == 21
     assert np.abs(together[:3] - alone).max() < 1e-4
-
-
-def limited(forward: Any, most: int, batches: list[int]) -> Any:
-    """A network with memory for `most` images at once."""
-
-    def run(images: np.ndarray) -> Any:
-        batches.append(len(images))
-        if len(images) > most:
-            raise MemoryError
-        return forward(images)
-
-    return run
-
-
-@pytest.mark.parametrize("most", [1, 4, 15])
-def test_a_batch_that_memory_does_not_suffice_for_is_answered_in_smaller_ones(
-    classifier, monkeypatch, most
-):
-    images = batch(21, 32)
-    together, _ = classifier.forward(images)
-    batches: list[int] = []
-    monkeypatch.setattr(classifier, "_forward", limited(classifier._forward, most, batches))
-    logits, features = classifier.forward(images)
-    assert np.abs(logits - together).max() < 1e-4
-    assert len(features) == 21
-    assert set(batches) <= set(BATCH_SIZES)
-
-
-def test_without_memory_for_one_image_it_is_a_matter_of_memory(classifier, monkeypatch):
-    monkeypatch.setattr(classifier, "_forward", limited(classifier._forward, 0, []))
-    with pytest.raises(MemoryError):
-        classifier.forward(batch(16, 32))
 
 
 def test_kinds_are_conditional_and_as_sure_as_their_own_temperature_says(classifier, monkeypatch):

@@ -40,6 +40,7 @@ WRONG = {
     "CXR_POPULATION": ["adults", "WITHHOLD"],
     "CXR_DEVICE": ["tpu"],
     "CXR_ENGINE": ["onnx", "OpenVINO"],
+    "CXR_GPU_MEMORY_MB": ["0", "-1", "all"],
     "CXR_BATCH_SIZE": ["0", "257", "x"],
     "CXR_LEASE_S": ["0", "inf"],
     "CXR_STEP_LIMIT_S": ["0"],

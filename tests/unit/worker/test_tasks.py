@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,3 +154,50 @@ def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     assert called[1] == ("report", "desk", tasks.announce)
     assert called[2][:3] == ("deliver", "desk", "PACS@h:1")
     assert called[3][:3] == ("commit", "desk", "PACS@h:1")
+
+
+@pytest.mark.parametrize(
+    ("queue", "concurrency", "device", "warned"),
+    [("gpu", 2, "gpu", True), ("gpu", 1, "gpu", False), ("gpu", 2, "cpu", False),
+     ("io", 2, "gpu", False)],
+)  # fmt: skip
+def test_several_processes_on_one_gpu_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    queue: str,
+    concurrency: int,
+    device: str,
+    warned: bool,
+) -> None:
+    ours = Settings.from_env({"CXR_HOME": str(tmp_path), "CXR_DEVICE": device})
+    monkeypatch.setattr(composition, "settings", lambda: ours)
+    queues = SimpleNamespace(consume_from={queue: None})
+    app = SimpleNamespace(amqp=SimpleNamespace(queues=queues))
+    tasks._warn_of_a_shared_gpu(SimpleNamespace(app=app, concurrency=concurrency))
+    assert ("share the first GPU" in caplog.text) is warned
+
+
+# Where children are forked off, nothing may have started threads or taken a GPU.
+PARENT = """
+import os, sys
+from celery import signals
+from worker.__main__ import app
+
+@signals.worker_init.connect
+def look(**_):
+    print(sorted({"tensorflow", "keras", "openvino"} & sys.modules.keys()), flush=True)
+    os._exit(0)
+
+app(["worker", "--queues", "gpu", "--concurrency", "2"])
+"""
+
+
+def test_no_engine_is_loaded_before_children_are_forked_off(tmp_path: Path) -> None:
+    env = clean_environment(CXR_HOME=str(tmp_path))
+    upgrade = [sys.executable, "-m", "worker", "db", "upgrade"]
+    subprocess.run(upgrade, env=env, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
