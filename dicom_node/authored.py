@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import Any, Final
 
-from pydicom import dcmread, dcmwrite
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -75,7 +75,7 @@ def equipment(device: AlgorithmDevice) -> dict[str, str]:
     }
 
 
-def finished(ds: Dataset, source: Dataset, content_datetime: datetime) -> Dataset:
+def finished(ds: Dataset, source: Dataset, content_datetime: datetime) -> bytes:
     """Complete an instance about `source` and encode it: what is returned is what will be sent.
 
     Parameters
@@ -89,8 +89,8 @@ def finished(ds: Dataset, source: Dataset, content_datetime: datetime) -> Datase
 
     Returns
     -------
-    pydicom.dataset.Dataset
-        With file meta information, Explicit VR Little Endian; read back from its bytes.
+    bytes
+        A Part 10 file, Explicit VR Little Endian.
     """
     add_identity(ds, source)
     if "ContentSequence" in ds:
@@ -106,8 +106,7 @@ def finished(ds: Dataset, source: Dataset, content_datetime: datetime) -> Datase
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = BytesIO()
     dcmwrite(buffer, ds, enforce_file_format=True)
-    buffer.seek(0)
-    return dcmread(buffer)
+    return buffer.getvalue()
 
 
 def _add_requests(document: Dataset, source: Dataset) -> None:

@@ -50,7 +50,7 @@ def build_capture(
     series_instance_uid: str,
     instance_number: int,
     content_datetime: datetime,
-) -> Dataset:
+) -> bytes:
     """Build the Secondary Capture of a picture.
 
     Parameters
@@ -70,9 +70,8 @@ def build_capture(
 
     Returns
     -------
-    pydicom.dataset.Dataset
-        With file meta information, Explicit VR Little Endian; the same bytes for the same
-        arguments.
+    bytes
+        A Part 10 file, Explicit VR Little Endian; the same for the same arguments.
 
     Raises
     ------

@@ -14,7 +14,28 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-# What TID 1500 is filled with.
+# What TID 1500 is made of, from its root down.
+REPORT: Final = Code("126000", "DCM", "Imaging Measurement Report")
+LANGUAGE: Final = Code("121049", "DCM", "Language of Content Item and Descendants")  # TID 1204
+OBSERVER_TYPE: Final = Code("121005", "DCM", "Observer Type")  # TID 1002, TID 1004
+DEVICE_UID: Final = Code("121012", "DCM", "Device Observer UID")
+DEVICE_NAME: Final = Code("121013", "DCM", "Device Observer Name")
+DEVICE_MANUFACTURER: Final = Code("121014", "DCM", "Device Observer Manufacturer")
+DEVICE_MODEL_NAME: Final = Code("121015", "DCM", "Device Observer Model Name")
+DEVICE_SERIAL_NUMBER: Final = Code("121016", "DCM", "Device Observer Serial Number")
+PROCEDURE_REPORTED: Final = Code("121058", "DCM", "Procedure reported")
+MEASUREMENTS: Final = Code("126010", "DCM", "Imaging Measurements")
+GROUP: Final = Code("125007", "DCM", "Measurement Group")  # TID 1410, TID 1501
+TRACKING: Final = Code("112039", "DCM", "Tracking Identifier")
+TRACKING_UID: Final = Code("112040", "DCM", "Tracking Unique Identifier")
+IMAGE_REGION: Final = Code("111030", "DCM", "Image Region")
+ALGORITHM_NAME: Final = Code("111001", "DCM", "Algorithm Name")  # TID 4019
+ALGORITHM_VERSION: Final = Code("111003", "DCM", "Algorithm Version")
+ALGORITHM_PARAMETERS: Final = Code("111002", "DCM", "Algorithm Parameters")
+ALGORITHM_FAMILY: Final = Code("111000", "DCM", "Algorithm Family")
+SOURCE_OF_MEASUREMENT: Final = Code("121112", "DCM", "Source of Measurement")  # TID 320
+
+# What it is filled with.
 ENGLISH: Final = Code("en", "RFC5646", "English")  # TID 1204
 # Procedure reported: CID 100 has no radiograph of the chest, and strict readers want one of it.
 IMAGING_PROCEDURE: Final = Code("363679005", "SCT", "Imaging procedure")

@@ -7,15 +7,26 @@ DICOM PS3.16 TID 1500, TID 1410, TID 1501, TID 4019
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final
 
-import numpy as np
-from highdicom import sr
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 
 from dicom_node import codes
+from dicom_node.content_items import (
+    CONTAINS,
+    HAS_CONCEPT_MOD,
+    HAS_OBS_CONTEXT,
+    SELECTED_FROM,
+    code,
+    container,
+    image,
+    outline,
+    percentage,
+    text,
+    uid_reference,
+)
 from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.identity import value_of
 from dicom_node.sentence import (
@@ -23,7 +34,6 @@ from dicom_node.sentence import (
     numbered_findings,
     percent,
     place_in_viewer,
-    plain,
     reason_of,
     reason_sentence,
     summary,
@@ -34,26 +44,17 @@ KINDS = (
     "Bacterial and viral: how likely each is if there is a pneumonia; much less certain than the"
     " pneumonia itself."
 )
-# The rows of TID 1410 and TID 1501, in their order: by concept name, and else by value type.
-_ROWS_BY_NAME: Final = (
-    "112039",  # Tracking Identifier
-    "112040",  # Tracking Unique Identifier
-    "121071",  # Finding
-    "111030",  # Image Region
-    "363698007",  # Finding Site
-    "111001",  # Algorithm Name, TID 4019
-    "111003",  # Algorithm Version
-    "111002",  # Algorithm Parameters
-    "111000",  # Algorithm Family
-)
-_ROWS_BY_TYPE: Final = ("NUM", "IMAGE", "CODE", "TEXT")
+TEMPLATE: Final = "1500"
+# Planar ROI Measurements; Measurement and Qualitative Evaluation Group.
+_OF_A_REGION, _OF_AN_IMAGE = "1410", "1501"
 _MOST_PIXELS: Final = 0xFFFF  # Rows and Columns have VR US
+_MOST_DEVICES = 8  # models that take turns
 
 
-def content_tree(
+def content_of(
     evidence: Sequence[Dataset], findings: Sequence[InstanceFinding], device: AlgorithmDevice
-) -> Dataset:
-    """Return the root content item.
+) -> list[bytes]:
+    """Return what the root of the report contains: its content items, in the order of TID 1500.
 
     Parameters
     ----------
@@ -65,123 +66,111 @@ def content_tree(
         What made the findings.
     """
     numbered = numbered_findings(evidence, findings)
-    groups = [_measurement_group(number, ds, finding, device) for number, ds, finding in numbered]
-    report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=device_observer(device)),
-        procedure_reported=codes.IMAGING_PROCEDURE,
-        imaging_measurements=groups,
-        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
-            codes.ENGLISH
-        ),
-    )
-    root: Dataset = report[0]
-    *context, measurements = root.ContentSequence
     # TID 1500 is extensible and its order significant: what is ours goes before its last row.
-    told = _text(codes.SUMMARY, summary(evidence, findings, device))
-    root.ContentSequence = [*context, _image_library(evidence), told, measurements]
-    return root
-
-
-def device_observer(device: AlgorithmDevice) -> Any:
-    """Return the device as observer (TID 1002, TID 1004)."""
-    attributes = sr.DeviceObserverIdentifyingAttributes(
-        uid=device.device_uid or derived_uid("device", device.manufacturer, device.digest),
-        name=plain(device.station_name or device.manufacturer),
-        manufacturer_name=plain(device.manufacturer),
-        model_name=plain(device.name),
-        serial_number=device.digest[:16],
-    )
-    return sr.ObserverContext(
-        observer_type=codes.DEVICE, observer_identifying_attributes=attributes
-    )
-
-
-def _image_library(evidence: Sequence[Dataset]) -> Any:
-    """Return the list of images (TID 1600): some viewers read no report without."""
-    contains = sr.RelationshipTypeValues.CONTAINS
-    library = sr.ContainerContentItem(name=codes.IMAGE_LIBRARY, relationship_type=contains)
-    group = sr.ContainerContentItem(name=codes.IMAGE_LIBRARY_GROUP, relationship_type=contains)
-    group.ContentSequence = [
-        sr.ImageContentItem(
-            name=codes.SOURCE,
-            referenced_sop_class_uid=value_of(ds, "SOPClassUID"),
-            referenced_sop_instance_uid=value_of(ds, "SOPInstanceUID"),
-            relationship_type=contains,
-        )
-        for ds in evidence
+    return [
+        code(HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH),
+        *_observer(device),
+        code(HAS_CONCEPT_MOD, codes.PROCEDURE_REPORTED, codes.IMAGING_PROCEDURE),
+        _image_library(evidence),
+        text(CONTAINS, codes.SUMMARY, summary(evidence, findings, device)),
+        container(codes.MEASUREMENTS, [_group(*each, device) for each in numbered]),
     ]
-    library.ContentSequence = [group]
-    return library
 
 
-def _algorithm(device: AlgorithmDevice) -> Any:
+@lru_cache(maxsize=_MOST_DEVICES)
+def _observer(device: AlgorithmDevice) -> list[bytes]:
+    """Return the device as observer (TID 1002, TID 1004)."""
+    uid = device.device_uid or derived_uid("device", device.manufacturer, device.digest)
+    told = {
+        codes.DEVICE_NAME: device.station_name or device.manufacturer,
+        codes.DEVICE_MANUFACTURER: device.manufacturer,
+        codes.DEVICE_MODEL_NAME: device.name,
+        codes.DEVICE_SERIAL_NUMBER: device.digest[:16],
+    }
+    return [
+        code(HAS_OBS_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE),
+        uid_reference(HAS_OBS_CONTEXT, codes.DEVICE_UID, uid),
+        *(text(HAS_OBS_CONTEXT, name, value) for name, value in told.items()),
+    ]
+
+
+def _image_library(evidence: Sequence[Dataset]) -> bytes:
+    """Return the list of images (TID 1600): some viewers read no report without."""
+    images = [image(CONTAINS, codes.SOURCE, *_named(ds)) for ds in evidence]
+    return container(codes.IMAGE_LIBRARY, [container(codes.IMAGE_LIBRARY_GROUP, images)])
+
+
+def _named(ds: Dataset) -> tuple[str, str]:
+    return value_of(ds, "SOPClassUID"), value_of(ds, "SOPInstanceUID")
+
+
+@lru_cache(maxsize=_MOST_DEVICES)
+def _algorithm(device: AlgorithmDevice) -> list[bytes]:
     """Return the algorithm identification (TID 4019)."""
     low, high = device.undetermined
-    return sr.AlgorithmIdentification(
-        name=plain(device.name),
-        version=plain(device.version),
-        parameters=[
-            f"threshold: {device.threshold:.6g}",
-            f"undetermined: {low:.6g} to {high:.6g}",
-            f"temperature: {device.temperature:.6g}",
-            f"weights: sha256 {device.digest}",
+    parameters = (
+        f"threshold: {device.threshold:.6g}",
+        f"undetermined: {low:.6g} to {high:.6g}",
+        f"temperature: {device.temperature:.6g}",
+        f"weights: sha256 {device.digest}",
+    )
+    return [
+        text(HAS_CONCEPT_MOD, codes.ALGORITHM_NAME, device.name),
+        text(HAS_CONCEPT_MOD, codes.ALGORITHM_VERSION, device.version),
+        *(text(HAS_CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, each) for each in parameters),
+        code(HAS_CONCEPT_MOD, codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE),
+    ]
+
+
+def _group(number: int, ds: Dataset, finding: InstanceFinding, device: AlgorithmDevice) -> bytes:
+    """Return what is said about one image (TID 1410; TID 1501 of an image of unknown size).
+
+    In the order of either template, which is significant.
+    """
+    size = _size(ds)
+    return container(
+        codes.GROUP,
+        [
+            *_tracking(number, ds, finding, device),
+            *_finding(finding),
+            *([] if size is None else [_whole_field(ds, *size)]),
+            *_finding_site(finding),
+            *_algorithm(device),
+            *_measurements(finding, device),
+            *([_source(ds)] if size is None else []),
+            *_evaluations(finding),
+            *(text(CONTAINS, codes.COMMENT, each) for each in _comments(finding)),
         ],
-        family=codes.ARTIFICIAL_INTELLIGENCE,
+        template=_OF_AN_IMAGE if size is None else _OF_A_REGION,
     )
 
 
-def _measurement_group(
+def _tracking(
     number: int, ds: Dataset, finding: InstanceFinding, device: AlgorithmDevice
-) -> Any:
-    """Return what is said about one image (TID 1410; TID 1501 of an image of unknown size)."""
-    said = _assessed(finding, device) if finding.assessed else _unassessed(finding)
-    common = said | {
-        "tracking_identifier": sr.TrackingIdentifier(
-            uid=derived_uid("tracking", finding.sop_instance_uid, device.digest),
-            identifier=f"Image {number}{place_in_viewer(ds)}",
-        ),
-        "algorithm_id": _algorithm(device),
-    }
-    region = _whole_field(ds)
-    group = (
-        sr.MeasurementsAndQualitativeEvaluations(**common, source_images=_sources(ds))
-        if region is None
-        else sr.PlanarROIMeasurementsAndQualitativeEvaluations(**common, referenced_region=region)
-    )
-    comments = [_text(codes.COMMENT, each) for each in _comments(finding)]
-    group[0].ContentSequence = sorted([*group[0].ContentSequence, *comments], key=_row)
-    return group
+) -> Iterator[bytes]:
+    uid = derived_uid("tracking", finding.sop_instance_uid, device.digest)
+    yield text(HAS_OBS_CONTEXT, codes.TRACKING, f"Image {number}{place_in_viewer(ds)}")
+    yield uid_reference(HAS_OBS_CONTEXT, codes.TRACKING_UID, uid)
 
 
-def _row(item: Dataset) -> int:
-    """Return the place of an item in its group, as the order of its template is significant."""
-    name = item.ConceptNameCodeSequence[0].CodeValue
-    if name in _ROWS_BY_NAME:
-        return _ROWS_BY_NAME.index(name)
-    return len(_ROWS_BY_NAME) + _ROWS_BY_TYPE.index(item.ValueType)
+def _finding(finding: InstanceFinding) -> Iterator[bytes]:
+    if finding.assessed:
+        yield code(CONTAINS, codes.FINDING, codes.PNEUMONIA)
 
 
-def _assessed(finding: InstanceFinding, device: AlgorithmDevice) -> dict[str, Any]:
-    return {
-        "finding_type": codes.PNEUMONIA,
-        "finding_sites": [sr.FindingSite(anatomic_location=codes.LUNG)],
-        "measurements": _measurements(finding, device),
-        "qualitative_evaluations": [
-            sr.QualitativeEvaluation(name=codes.PRESENCE, value=codes.ANSWERS[answer_of(finding)])
-        ],
-    }
+def _finding_site(finding: InstanceFinding) -> Iterator[bytes]:
+    if finding.assessed:
+        yield code(HAS_CONCEPT_MOD, codes.FINDING_SITE, codes.LUNG)
 
 
-def _unassessed(finding: InstanceFinding) -> dict[str, Any]:
-    """Say with a code why there is no answer, where DICOM has one (CID 6135)."""
-    _, code = codes.NOT_ASSESSED_REASONS.get(reason_of(finding), ("", None))
-    if code is None:
-        return {}
-    return {
-        "qualitative_evaluations": [
-            sr.QualitativeEvaluation(name=codes.QUALITY_FINDING, value=code)
-        ]
-    }
+def _evaluations(finding: InstanceFinding) -> Iterator[bytes]:
+    """Say the answer, or with a code why there is none, where DICOM has one (CID 6135)."""
+    if finding.assessed:
+        yield code(CONTAINS, codes.PRESENCE, codes.ANSWERS[answer_of(finding)])
+        return
+    _, reason = codes.NOT_ASSESSED_REASONS.get(reason_of(finding), ("", None))
+    if reason is not None:
+        yield code(CONTAINS, codes.QUALITY_FINDING, reason)
 
 
 def _comments(finding: InstanceFinding) -> list[str]:
@@ -197,8 +186,10 @@ def _has_kinds(finding: InstanceFinding) -> bool:
     return finding.finding != "ABSENT" and None not in (finding.bacterial, finding.viral)
 
 
-def _measurements(finding: InstanceFinding, device: AlgorithmDevice) -> list[Any]:
+def _measurements(finding: InstanceFinding, device: AlgorithmDevice) -> list[bytes]:
     """Return the score, and of a pneumonia its kinds, in percent (TID 300)."""
+    if not finding.assessed:
+        return []
     name = codes.PROBABILITY if device.calibrated else codes.CERTAINTY
     scores = [(name, finding.pneumonia)]
     if _has_kinds(finding):
@@ -206,45 +197,24 @@ def _measurements(finding: InstanceFinding, device: AlgorithmDevice) -> list[Any
             (codes.BACTERIAL_PNEUMONIA, finding.bacterial),
             (codes.VIRAL_PNEUMONIA, finding.viral),
         ]
-    return [
-        sr.Measurement(name=name, value=percent(score, 2), unit=codes.PERCENT)
-        for name, score in scores
-        if score is not None
-    ]
+    return [percentage(name, percent(score, 2)) for name, score in scores if score is not None]
 
 
-def _whole_field(ds: Dataset) -> Any:
-    """Return the image's outline, as it is the whole field that is spoken of (PS3.3 C.18.6.1.1).
-
-    None when the dataset does not say how large the image is.
-    """
+def _size(ds: Dataset) -> tuple[int, int] | None:
+    """Return rows and columns; None when the dataset does not say how large the image is."""
     try:
         rows, columns = int(value_of(ds, "Rows")), int(value_of(ds, "Columns"))
     except ValueError:
         return None
-    if not (0 < rows <= _MOST_PIXELS and 0 < columns <= _MOST_PIXELS):
-        return None
-    outline = [(0, 0), (columns, 0), (columns, rows), (0, rows), (0, 0)]
-    return sr.ImageRegion(
-        graphic_type=sr.GraphicTypeValues.POLYLINE,
-        graphic_data=np.array(outline, np.float32),
-        source_image=sr.SourceImageForRegion(
-            referenced_sop_class_uid=value_of(ds, "SOPClassUID"),
-            referenced_sop_instance_uid=value_of(ds, "SOPInstanceUID"),
-        ),
-    )
+    within = 0 < rows <= _MOST_PIXELS and 0 < columns <= _MOST_PIXELS
+    return (rows, columns) if within else None
 
 
-def _sources(ds: Dataset) -> list[Any]:
-    return [
-        sr.SourceImageForMeasurementGroup(
-            referenced_sop_class_uid=value_of(ds, "SOPClassUID"),
-            referenced_sop_instance_uid=value_of(ds, "SOPInstanceUID"),
-        )
-    ]
+def _whole_field(ds: Dataset, rows: int, columns: int) -> bytes:
+    """Return the image's outline, as it is the whole field that is spoken of (C.18.6.1.1)."""
+    points = [(0, 0), (columns, 0), (columns, rows), (0, rows), (0, 0)]
+    return outline(codes.IMAGE_REGION, points, image(SELECTED_FROM, codes.SOURCE, *_named(ds)))
 
 
-def _text(name: Code, value: str) -> Any:
-    return sr.TextContentItem(
-        name=name, value=plain(value), relationship_type=sr.RelationshipTypeValues.CONTAINS
-    )
+def _source(ds: Dataset) -> bytes:
+    return image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, *_named(ds))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from highdicom import ko, sr
 from pydicom.dataset import Dataset
@@ -17,10 +17,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import codes
 from dicom_node.authored import equipment, finished, series_number, stand_in
-from dicom_node.content import device_observer
 from dicom_node.findings import AlgorithmDevice
 from dicom_node.identity import value_of
-from dicom_node.sentence import INTENDED_USE, in_order
+from dicom_node.sentence import INTENDED_USE, in_order, plain
+from dicom_node.uids import derived_uid
 
 MODALITY: Final = "KO"
 DESCRIPTION: Final = "Pneumonia on chest radiograph, AI flag"
@@ -35,7 +35,7 @@ def build_key_object(
     series_instance_uid: str,
     instance_number: int,
     content_datetime: datetime,
-) -> Dataset:
+) -> bytes:
     """Build the selection of the images in which pneumonia was found.
 
     Parameters
@@ -56,9 +56,8 @@ def build_key_object(
 
     Returns
     -------
-    pydicom.dataset.Dataset
-        With file meta information, Explicit VR Little Endian; the same bytes for the same
-        arguments.
+    bytes
+        A Part 10 file, Explicit VR Little Endian; the same for the same arguments.
 
     Raises
     ------
@@ -96,10 +95,24 @@ def _content(chosen: Sequence[Dataset], device: AlgorithmDevice) -> ko.KeyObject
     content = ko.KeyObjectSelection(
         document_title=codes.OF_INTEREST,
         referenced_objects=chosen,
-        observer_device_context=device_observer(device),
+        observer_device_context=_observer(device),
         description=f"Automated analysis: pneumonia present in {count}. {INTENDED_USE}",
     )
     language = sr.LanguageOfContentItemAndDescendants(codes.ENGLISH)
     root = content[0]
     root.ContentSequence = [*language, *root.ContentSequence]  # TID 2010: before the observer
     return content
+
+
+def _observer(device: AlgorithmDevice) -> Any:
+    """Return the device as observer (TID 1002, TID 1004)."""
+    attributes = sr.DeviceObserverIdentifyingAttributes(
+        uid=device.device_uid or derived_uid("device", device.manufacturer, device.digest),
+        name=plain(device.station_name or device.manufacturer),
+        manufacturer_name=plain(device.manufacturer),
+        model_name=plain(device.name),
+        serial_number=device.digest[:16],
+    )
+    return sr.ObserverContext(
+        observer_type=codes.DEVICE, observer_identifying_attributes=attributes
+    )

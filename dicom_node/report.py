@@ -14,13 +14,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from highdicom.sr import Comprehensive3DSR
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import Comprehensive3DSRStorage
 
-from dicom_node.authored import equipment, finished, series_number, stand_in
-from dicom_node.content import content_tree
+from dicom_node import codes
+from dicom_node.authored import equipment, finished, series_number
+from dicom_node.content import TEMPLATE, content_of
+from dicom_node.content_items import coded, reference, template_item
+from dicom_node.encoding import item, put
 from dicom_node.findings import AlgorithmDevice, InstanceFinding
+from dicom_node.identity import value_of
 from dicom_node.sentence import in_order, summary
 from dicom_node.uids import TEMPLATE_VERSION, report_series_uid, report_uid
 
@@ -35,6 +38,7 @@ __all__ = [
 ]
 
 MODALITY: Final = "SR"
+SOP_CLASS_UID: Final = str(Comprehensive3DSRStorage)
 
 
 def build_report(
@@ -47,7 +51,7 @@ def build_report(
     revision: int,
     content_datetime: datetime,
     predecessor: Dataset | None = None,
-) -> Dataset:
+) -> bytes:
     """Build the report of one study.
 
     Parameters
@@ -70,8 +74,8 @@ def build_report(
 
     Returns
     -------
-    pydicom.dataset.Dataset
-        With file meta information, Explicit VR Little Endian.
+    bytes
+        A Part 10 file, Explicit VR Little Endian.
 
     Raises
     ------
@@ -81,21 +85,60 @@ def build_report(
     if not evidence:
         raise ValueError("a report needs at least one instance of evidence")
     ordered = in_order(evidence)
-    told = equipment(device)
-    report = Comprehensive3DSR(
-        evidence=[stand_in(ds) for ds in ordered],
-        content=content_tree(ordered, findings, device),
-        series_instance_uid=series_instance_uid,
-        series_number=series_number(MODALITY, device),
-        sop_instance_uid=sop_instance_uid,
-        instance_number=max(1, revision),
-        manufacturer=told["Manufacturer"],
-        manufacturer_model_name=told["ManufacturerModelName"],
-        device_serial_number=told["DeviceSerialNumber"],
-        software_versions=told["SoftwareVersions"],
-        series_description="Pneumonia on chest radiograph, AI",
-        is_complete=True,
-        previous_versions=None if predecessor is None else [predecessor],
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+    report = Dataset()
+    put(
+        report,
+        SOPClassUID=SOP_CLASS_UID,
+        SOPInstanceUID=sop_instance_uid,
+        StudyInstanceUID=value_of(ordered[0], "StudyInstanceUID"),
+        SeriesInstanceUID=series_instance_uid,
+        SeriesNumber=str(series_number(MODALITY, device)),
+        SeriesDescription="Pneumonia on chest radiograph, AI",
+        InstanceNumber=str(max(1, revision)),
+        Modality=MODALITY,
+        **equipment(device),
+    )
+    _put_document(report, ordered, predecessor)
+    put(
+        report,
+        ValueType="CONTAINER",
+        ConceptNameCodeSequence=[coded(codes.REPORT)],
+        ContinuityOfContent="CONTINUOUS",
+        ContentTemplateSequence=[template_item(TEMPLATE)],
+        ContentSequence=content_of(ordered, findings, device),
     )
     return finished(report, ordered[0], content_datetime)
+
+
+def _put_document(
+    report: Dataset, evidence: Sequence[Dataset], predecessor: Dataset | None
+) -> None:
+    """Add the SR Document Series and SR Document General modules (C.17.1, C.17.2)."""
+    put(
+        report,
+        CompletionFlag="COMPLETE",
+        VerificationFlag="UNVERIFIED",
+        PreliminaryFlag="PRELIMINARY",
+        CurrentRequestedProcedureEvidenceSequence=[_hierarchy(evidence)],
+        # Type 2, and nothing to say.
+        PerformedProcedureCodeSequence=[],
+        ReferencedPerformedProcedureStepSequence=[],
+    )
+    if predecessor is not None:
+        put(report, PredecessorDocumentsSequence=[_hierarchy([predecessor])])
+
+
+def _hierarchy(instances: Sequence[Dataset]) -> bytes:
+    """Name instances of one study by their series (PS3.3 Table C.17-3)."""
+    references: dict[str, dict[str, bytes]] = {}
+    for ds in instances:
+        uid = value_of(ds, "SOPInstanceUID")
+        series = references.setdefault(value_of(ds, "SeriesInstanceUID"), {})
+        series.setdefault(uid, reference(value_of(ds, "SOPClassUID"), uid))
+    return item(
+        StudyInstanceUID=value_of(instances[0], "StudyInstanceUID"),
+        ReferencedSeriesSequence=[
+            item(SeriesInstanceUID=uid, ReferencedSOPSequence=list(named.values()))
+            for uid, named in references.items()
+        ],
+    )

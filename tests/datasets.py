@@ -155,7 +155,12 @@ def part10(ds: Dataset) -> bytes:
 
 def read_back(ds: Dataset) -> Dataset:
     """Return a dataset as it would come from the network: encoded, and read again."""
-    return dcmread(BytesIO(part10(ds)))
+    return read(part10(ds))
+
+
+def read(data: bytes) -> Dataset:
+    """Return the dataset of a Part 10 file."""
+    return dcmread(BytesIO(data))
 
 
 def pydicom_data() -> Path:

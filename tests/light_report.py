@@ -16,6 +16,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import report
+from tests.datasets import part10
 from tests.fakes import COMPREHENSIVE_3D_SR
 
 
@@ -36,7 +37,7 @@ def _build(
     revision: int,
     content_datetime: datetime,
     predecessor: Dataset | None = None,
-) -> Dataset:
+) -> bytes:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -51,7 +52,7 @@ def _build(
     ds.CurrentRequestedProcedureEvidenceSequence = [_named(each) for each in evidence]
     if predecessor is not None:
         ds.PredecessorDocumentsSequence = [_named(predecessor)]
-    return ds
+    return part10(ds)
 
 
 def _named(ds: Dataset) -> Dataset:

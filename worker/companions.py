@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
+
 from dicom_node.archive import Archive
 from dicom_node.errors import InstanceError
 from worker.ledger import NewCompanion, Story
@@ -20,8 +22,6 @@ from worker.states import CompanionKind, Finding
 from worker.tables import FindingRow, Instance
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
-
     from dicom_node.decoder_child import Decoder
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,10 @@ class _Plan(NamedTuple):
     """A companion to be: `build` is called with its UID, if there is none of that name yet."""
 
     kind: CompanionKind
+    sop_class_uid: str
     uid: str
     about: str  # the UID that a log line names
-    build: Callable[[str], Dataset]
+    build: Callable[[str], bytes]
 
 
 def write_companions(
@@ -70,15 +71,15 @@ def _written(archive: Archive, story: Story, plan: _Plan) -> NewCompanion | None
     if known is not None:
         return known
     try:
-        ds = plan.build(plan.uid)
+        data = plan.build(plan.uid)
     except ArchiveAway:
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, the report goes without
         words = str(error) if isinstance(error, InstanceError) else type(error).__name__
         log.warning("%s goes without a %s: %s", plan.about, plan.kind, words)
         return None
-    stored = store(archive, story.study.study_instance_uid, plan.uid, ds)
-    return NewCompanion(plan.kind, str(ds.SOPClassUID), plan.uid, stored.path, stored.sha256)
+    stored = store(archive, story.study.study_instance_uid, plan.uid, data)
+    return NewCompanion(plan.kind, plan.sop_class_uid, plan.uid, stored.path, stored.sha256)
 
 
 def _series_uid(story: Story, kind: CompanionKind) -> str:
@@ -101,12 +102,15 @@ def _pictures(archive: Archive, decoder: Decoder, story: Story) -> Iterator[_Pla
             shown = (instance.sop_instance_uid, answer_of(row), heat, PICTURE_VERSION)
             uid = companion_uid(series_uid, *shown)
             build = partial(_capture, archive, decoder, story, (instance, row), number)
-            yield _Plan(CompanionKind.PICTURE, uid, instance.sop_instance_uid, build)
+            yield _Plan(
+                CompanionKind.PICTURE, SecondaryCaptureImageStorage, uid,
+                instance.sop_instance_uid, build,
+            )  # fmt: skip
 
 
 def _capture(
     archive: Archive, decoder: Decoder, story: Story, found: Found, number: int, uid: str
-) -> Dataset:
+) -> bytes:
     from pydicom import dcmread
 
     from dicom_node.capture import build_capture
@@ -145,10 +149,13 @@ def _key_objects(archive: Archive, story: Story) -> Iterator[_Plan]:
         flagged = sorted(instance.sop_instance_uid for instance, _ in positive)
         uid = companion_uid(_series_uid(story, CompanionKind.KEY_OBJECT), *flagged)
         build = partial(_key_object, archive, story, positive)
-        yield _Plan(CompanionKind.KEY_OBJECT, uid, story.study.study_instance_uid, build)
+        yield _Plan(
+            CompanionKind.KEY_OBJECT, KeyObjectSelectionDocumentStorage, uid,
+            story.study.study_instance_uid, build,
+        )  # fmt: skip
 
 
-def _key_object(archive: Archive, story: Story, positive: list[Found], uid: str) -> Dataset:
+def _key_object(archive: Archive, story: Story, positive: list[Found], uid: str) -> bytes:
     from dicom_node.key_object import build_key_object
 
     return build_key_object(

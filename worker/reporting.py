@@ -43,7 +43,7 @@ def write_report(archive: Archive, story: Story) -> NewReport:
         )
     revision = 1 if last is None else last.revision + 1
     uid = _story_uid(story, revision)
-    ds = sr.build_report(
+    data = sr.build_report(
         evidence,
         [instance_finding(instance, row) for instance, row in story.findings],
         device_of(model),
@@ -54,8 +54,8 @@ def write_report(archive: Archive, story: Story) -> NewReport:
         content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
         predecessor=None if last is None else read_header(archive, last.path),
     )
-    stored = store(archive, study.study_instance_uid, uid, ds)
-    return NewReport(uid, ds.SOPClassUID, stored.path, stored.sha256, revision, model.id)
+    stored = store(archive, study.study_instance_uid, uid, data)
+    return NewReport(uid, sr.SOP_CLASS_UID, stored.path, stored.sha256, revision, model.id)
 
 
 def _story_uid(story: Story, revision: int) -> str:
@@ -97,7 +97,7 @@ def _require_one_patient(evidence: Sequence[Dataset]) -> None:
         )
 
 
-def store(archive: Archive, study_uid: str, sop_instance_uid: str, ds: Dataset) -> StoredFile:
+def store(archive: Archive, study_uid: str, sop_instance_uid: str, data: bytes) -> StoredFile:
     """Write an object of ours to the archive.
 
     Raises
@@ -105,12 +105,8 @@ def store(archive: Archive, study_uid: str, sop_instance_uid: str, ds: Dataset) 
     ArchiveAway
         When it takes nothing now.
     """
-    from io import BytesIO
-
-    buffer = BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
     try:
-        return archive.write(study_uid, sop_instance_uid, buffer.getvalue())
+        return archive.write(study_uid, sop_instance_uid, data)
     except OSError as error:
         raise ArchiveAway.because(error) from error
 

@@ -4,7 +4,7 @@ from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from dicom_node.capture import build_capture
 from dicom_node.uids import companion_series_uid, companion_uid
-from tests.datasets import ROOT, STUDY_UID, dx_image, image, part10, read_back
+from tests.datasets import ROOT, STUDY_UID, dx_image, image, part10, read, read_back
 from tests.unit.dicom_node.test_report import DEVICE, DIGEST, WHEN
 from tests.validation import dciodvfy_errors
 
@@ -19,7 +19,7 @@ def capture(source=SOURCE, picture=PICTURE, **more):
         "instance_number": 1,
         "content_datetime": WHEN,
     }
-    return build_capture(source, picture, DEVICE, **(arguments | more))
+    return read(build_capture(source, picture, DEVICE, **(arguments | more)))
 
 
 SOURCES = {

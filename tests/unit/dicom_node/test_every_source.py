@@ -22,7 +22,7 @@ from dicom_node.identity import add_identity, value_of
 from dicom_node.key_object import build_key_object
 from dicom_node.modules import IDENTIFYING, TYPE_2, TYPE_3
 from dicom_node.validity import CHARACTER_VRS
-from tests.datasets import dx_image, image, part10, pydicom_data, with_element
+from tests.datasets import dx_image, image, part10, pydicom_data, read, with_element
 from tests.templates import template_errors
 from tests.unit.dicom_node.test_report import DEVICE, WHEN, report
 from tests.validation import dsrdump_errors, entity_errors, errors_of_all, relationship_errors
@@ -45,26 +45,30 @@ KEPT = [
 
 
 def capture_of(source):
-    return build_capture(
-        source,
-        PICTURE,
-        DEVICE,
-        sop_instance_uid="2.25.3",
-        series_instance_uid="2.25.4",
-        instance_number=1,
-        content_datetime=WHEN,
+    return read(
+        build_capture(
+            source,
+            PICTURE,
+            DEVICE,
+            sop_instance_uid="2.25.3",
+            series_instance_uid="2.25.4",
+            instance_number=1,
+            content_datetime=WHEN,
+        )
     )
 
 
 def key_object_of(source):
-    return build_key_object(
-        [source],
-        [value_of(source, "SOPInstanceUID")],
-        DEVICE,
-        sop_instance_uid="2.25.5",
-        series_instance_uid="2.25.6",
-        instance_number=1,
-        content_datetime=WHEN,
+    return read(
+        build_key_object(
+            [source],
+            [value_of(source, "SOPInstanceUID")],
+            DEVICE,
+            sop_instance_uid="2.25.5",
+            series_instance_uid="2.25.6",
+            instance_number=1,
+            content_datetime=WHEN,
+        )
     )
 
 

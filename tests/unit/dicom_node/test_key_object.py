@@ -6,7 +6,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from dicom_node.key_object import build_key_object
 from dicom_node.uids import companion_series_uid, companion_uid
-from tests.datasets import ROOT, STUDY_UID, part10, read_back
+from tests.datasets import ROOT, STUDY_UID, part10, read, read_back
 from tests.templates import template_errors
 from tests.unit.dicom_node.test_report import DEVICE, DIGEST, WHEN, code, evidence, items
 from tests.validation import dciodvfy_errors, dsrdump_errors, relationship_errors
@@ -16,14 +16,16 @@ POSITIVE = [THREE[2].SOPInstanceUID, THREE[0].SOPInstanceUID]
 
 
 def key_object(instances=THREE, positive=POSITIVE):
-    return build_key_object(
-        instances,
-        positive,
-        DEVICE,
-        sop_instance_uid=companion_uid(f"{ROOT}.9", "KEY_OBJECT"),
-        series_instance_uid=companion_series_uid(STUDY_UID, DIGEST, "KEY_OBJECT"),
-        instance_number=1,
-        content_datetime=WHEN,
+    return read(
+        build_key_object(
+            instances,
+            positive,
+            DEVICE,
+            sop_instance_uid=companion_uid(f"{ROOT}.9", "KEY_OBJECT"),
+            series_instance_uid=companion_series_uid(STUDY_UID, DIGEST, "KEY_OBJECT"),
+            instance_number=1,
+            content_datetime=WHEN,
+        )
     )
 
 

@@ -21,7 +21,8 @@ from dicom_node.report import (
     report_uid,
     summary,
 )
-from tests.datasets import ROOT, STUDY_UID, image, part10, pydicom_data, read_back
+from tests import by_highdicom
+from tests.datasets import ROOT, STUDY_UID, image, part10, pydicom_data, read, read_back
 from tests.validation import dciodvfy_errors
 
 DIGEST = "ab" * 32
@@ -60,7 +61,7 @@ def report(instances, findings, device=DEVICE, **more):
         "revision": 1,
         "content_datetime": WHEN,
     } | more
-    return build_report(instances, findings, device, **arguments)
+    return read(build_report(instances, findings, device, **arguments))
 
 
 def items(ds, **wanted):
@@ -113,6 +114,26 @@ REPORTS = {
         TWO, [found(1), found(2)], revision=2, predecessor=report(evidence(), [found(1)])
     ),
     "size unknown": lambda: report(evidence(Rows=None), [found(1)]),
+    "two series": lambda: report(
+        [*evidence(), *evidence(3, SeriesInstanceUID=f"{ROOT}.22", SeriesNumber=2)[1:]],
+        [found(number, pneumonia=number / 3) for number in (1, 2, 3)],
+    ),
+    "an odd device": lambda: report(
+        evidence(),
+        [found(1)],
+        AlgorithmDevice(
+            "m\u00f6del" * 30,
+            "1",
+            DIGEST,
+            0.123456789,
+            (1e-9, 1),
+            1,
+            True,
+            manufacturer="Maker \u00e4" * 9,
+            station_name="south",
+            device_uid="1.2.3",
+        ),
+    ),
 }
 
 
@@ -164,6 +185,20 @@ def test_highdicom_reads_the_report_as_its_template():
     assessed, unassessed = content.get_planar_roi_measurement_groups()
     assert assessed.finding_type == Code("233604007", "SCT", "Pneumonia")
     assert unassessed.finding_type is None
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_it_is_byte_for_byte_what_highdicom_makes(name, monkeypatch):
+    ours = part10(REPORTS[name]())
+    monkeypatch.setitem(globals(), "build_report", by_highdicom.build_report)
+    assert part10(REPORTS[name]()) == ours
+
+
+@pytest.mark.parametrize("reason", [*NOT_ASSESSED_REASONS, "ANOTHER"])
+def test_what_is_not_assessed_is_told_as_highdicom_does(reason, monkeypatch):
+    ours = part10(report(evidence(), [refused(1, reason)]))
+    monkeypatch.setitem(globals(), "build_report", by_highdicom.build_report)
+    assert part10(report(evidence(), [refused(1, reason)])) == ours
 
 
 def test_a_present_pneumonia_has_its_codes_and_its_probability():

@@ -18,7 +18,7 @@ from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.key_object import build_key_object
 from dicom_node.report import build_report
 from dicom_node.storage_scu import deliver
-from tests.datasets import ROOT, STUDY_UID, image, part10
+from tests.datasets import ROOT, STUDY_UID, image, part10, read
 from worker import demo
 from worker.stand_in import PacsStandIn
 
@@ -55,25 +55,25 @@ PICTURE = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
 
 
 def capture(source: Dataset) -> Dataset:
-    return build_capture(
+    return read(build_capture(
         source, PICTURE, DEVICE, sop_instance_uid=f"{ROOT}.7", series_instance_uid=f"{ROOT}.70",
         instance_number=1, content_datetime=NOW,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def key_object(source: Dataset) -> Dataset:
-    return build_key_object(
+    return read(build_key_object(
         [source], [source.SOPInstanceUID], DEVICE, sop_instance_uid=f"{ROOT}.8",
         series_instance_uid=f"{ROOT}.80", instance_number=1, content_datetime=NOW,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def report(source: Dataset) -> Dataset:
     finding = InstanceFinding(source.SOPInstanceUID, True, finding="PRESENT", pneumonia=0.9)
-    return build_report(
+    return read(build_report(
         [source], [finding], DEVICE, sop_instance_uid=f"{ROOT}.9",
         series_instance_uid=f"{ROOT}.90", revision=1, content_datetime=NOW,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
