@@ -40,7 +40,6 @@ def associated(
     tls: ssl.SSLContext | None = None,
     handlers: Collection[tuple[Any, Callable[[Any], Any]]] = (),
     scp_of: Collection[str] = (),
-    limit_s: float | None = None,
 ) -> Iterator[Any]:
     """Open an association with one presentation context a pair; release it, or abort on errors.
 
@@ -63,8 +62,6 @@ def associated(
         What the association reports to.
     scp_of : collection of str
         Abstract syntaxes of which we are the SCP, though it is we who ask (PS3.7 D.3.3.4).
-    limit_s : float, optional
-        For all of it: a peer that is slow enough, but never silent, would hold us for ever.
 
     Raises
     ------
@@ -94,12 +91,11 @@ def associated(
         raise _rejection(assoc, peer)
     if not assoc.is_established and not assoc.rejected_contexts:
         raise PeerError(why_unreachable(peer, tls, timeout_s), str(peer))
-    with _limited(assoc, limit_s):
-        try:
-            yield assoc
-        except BaseException:
-            assoc.abort()
-            raise
+    try:
+        yield assoc
+    except BaseException:
+        assoc.abort()
+        raise
     if assoc.is_established:
         _release(assoc, timeout_s)
 
@@ -138,10 +134,13 @@ def _release(assoc: Any, timeout_s: float) -> None:
 
 
 @contextmanager
-def _limited(assoc: Any, limit_s: float | None) -> Iterator[None]:
-    """Hang up when the time is over; whoever sends or waits by this association is told at once."""
+def limited(assoc: Any, limit_s: float) -> Iterator[None]:
+    """Hang up when the time is over; whoever sends or waits by this association is told at once.
+
+    A peer that is slow enough, but never silent, would hold us for ever.
+    """
     connection: socket.socket | None = assoc.dul.socket.socket
-    if limit_s is None or connection is None:
+    if connection is None:
         yield
         return
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ssl
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.association import MAX_CONTEXTS, Pair, accepted, associated
+from dicom_node.association import MAX_CONTEXTS, Pair, accepted, associated, limited
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
 from dicom_node.errors import PeerError, ReportRefused
@@ -22,7 +23,7 @@ from dicom_node.outgoing import File, Sent, as_file, store
 from dicom_node.peer import Peer
 from dicom_node.status import Status, describe, is_permanent, is_success
 
-__all__ = ["Delivered", "Peer", "Sent", "deliver", "echo", "offers", "send"]
+__all__ = ["Deliver", "Delivered", "Peer", "Sent", "delivering", "echo", "offers", "send"]
 
 # PS3.5 10.1: what any peer takes one of.
 _LITTLE_ENDIAN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
@@ -115,60 +116,99 @@ def send(
     return answers
 
 
-def deliver(
-    report: bytes,
+class Deliver(Protocol):
+    """Sends one report with its companions, and sorts the answer by what the caller has to do."""
+
+    def __call__(self, report: bytes, companions: Sequence[bytes] = ()) -> Delivered:
+        """Send a report.
+
+        Parameters
+        ----------
+        report : bytes
+            A Part 10 file, of :func:`dicom_node.report.build_report`.
+        companions : sequence of bytes
+            Part 10 files to send after it, in this order. One that is refused for good does not
+            fail the report.
+
+        Raises
+        ------
+        PeerError
+            A lost association, or a status that passes (0xA7xx), of the report or of a companion:
+            send all of it again later.
+        ReportRefused
+            The peer takes none of the report's SOP classes, or answered 0xA9xx, 0xCxxx or 0x01xx.
+            The next report may be sent all the same.
+        """
+        ...
+
+
+@contextmanager
+def delivering(
     peer: Peer,
     calling_ae_title: str,
     timeout_s: float = 30.0,
     *,
-    companions: Sequence[bytes] = (),
+    companions: Collection[str] = (),
     tls: ssl.SSLContext | None = None,
-) -> Delivered:
-    """Send one report with its companions, and sort the answer by what the caller has to do.
+) -> Iterator[Deliver]:
+    """Open an association to deliver reports by, one after the other.
 
-    The report goes as the richest of `REPORT_SOP_CLASSES` that the peer accepts. One that accepts
+    A report goes as the richest of `REPORT_SOP_CLASSES` that the peer accepts. One that accepts
     a class in the negotiation and then answers that it does not support it gets the next.
 
     Parameters
     ----------
-    report : bytes
-        A Part 10 file, of :func:`dicom_node.report.build_report`.
     peer : Peer
         Where to.
     calling_ae_title : str
         Who we are.
     timeout_s : float
-        For each step: connection, association, each answer; and for the report and each companion
-        all in all.
-    companions : sequence of bytes
-        Part 10 files to send after it, in this order. One that is refused for good does not fail
-        the report.
+        For each step: connection, association, each answer; and for each report and companion all
+        in all.
+    companions : collection of str
+        SOP classes of what goes with the reports.
     tls : ssl.SSLContext, optional
         To connect with, of :func:`dicom_node.tls.client_context`.
 
     Raises
     ------
     PeerError
-        No association, a lost one, or a status that passes (0xA7xx), of the report or of a
-        companion: send all of it again later.
-    ReportRefused
-        The peer takes none of the report's SOP classes, or answered 0xA9xx, 0xCxxx or 0x01xx.
+        When there is no association.
+    AssociationRejected
+        When the peer rejects it for good.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        files = [as_file(companion, folder) for companion in companions]
-        pairs = [(uid, s) for uid in (*REPORT_SOP_CLASSES, PUSH_MODEL) for s in _LITTLE_ENDIAN]
-        pairs += sorted({pair for file in files for pair in _pairs(file)} - set(pairs))
-        limit_s = (1 + len(files)) * timeout_s
-        with associated(peer, calling_ae_title, pairs, timeout_s, tls, limit_s=limit_s) as assoc:
+    classes = (*REPORT_SOP_CLASSES, PUSH_MODEL, *sorted(companions))
+    pairs = [(uid, syntax) for uid in classes for syntax in _LITTLE_ENDIAN]
+    with (
+        tempfile.TemporaryDirectory() as name,
+        associated(peer, calling_ae_title, pairs, timeout_s, tls) as assoc,
+    ):
+        yield partial(_deliver, assoc, peer, timeout_s, Path(name))
+
+
+def _deliver(
+    assoc: Any,
+    peer: Peer,
+    timeout_s: float,
+    folder: Path,
+    report: bytes,
+    companions: Sequence[bytes] = (),
+) -> Delivered:
+    sent: tuple[Sent, ...] = ()
+    try:
+        with limited(assoc, (1 + len(companions)) * timeout_s):
             sop_class_uid, answer = _store_report(assoc, peer, report, folder)
             if is_success(answer.status):
+                files = (as_file(companion, folder) for companion in companions)
                 sent = tuple(store(assoc, peer, file, folder) for file in files)
-            offers_commitment = PUSH_MODEL in accepted(assoc)
+    except BaseException:
+        assoc.abort()
+        raise
     _raise_unless_stored(peer, "report", answer)
     for companion in sent:
         if not is_permanent(companion.status):
             _raise_unless_stored(peer, "companion of the report", companion)
+    offers_commitment = PUSH_MODEL in accepted(assoc)
     return Delivered(answer.status, sop_class_uid, answer.sop_instance_uid, sent, offers_commitment)
 
 
@@ -177,7 +217,9 @@ def _store_report(assoc: Any, peer: Peer, report: bytes, folder: Path) -> tuple[
     offered = accepted(assoc)
     sop_class_uid, answer = "", Sent("", Status.SOP_CLASS_NOT_SUPPORTED, _NO_REPORT_CLASS)
     for sop_class_uid in (uid for uid in REPORT_SOP_CLASSES if uid in offered):
-        file = as_file(as_sop_class(report, sop_class_uid), folder)
+        file = as_file(report, folder)
+        if isinstance(file, File) and file.sop_class_uid != sop_class_uid:
+            file = as_file(as_sop_class(report, sop_class_uid), folder)
         answer = store(assoc, peer, file, folder)
         if answer.status not in _CLASS_NOT_TAKEN:
             break

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ from pydicom import dcmread
 from dicom_node.commitment import Commitment, Reference
 from dicom_node.outgoing import Sent
 from dicom_node.storage_scp import Received
-from dicom_node.storage_scu import Delivered
+from dicom_node.storage_scu import Deliver, Delivered
 from model.predict import ModelInfo, Prediction
 from worker.desk import Bell
 
@@ -161,24 +163,32 @@ class FakeSend:
         self.answers = list(answers)
         self.sent: list[tuple[bytes, str, str, float]] = []
         self.companions: list[list[bytes]] = []
+        self.associations = 0
         self.tls: list[Any] = []
         self.refused: set[int] = set()
         self.offers_commitment = False
         self.during: Callable[[], None] = lambda: None
 
+    @contextmanager
     def __call__(
         self,
-        report: bytes,
         peer: Any,
         calling_ae_title: str,
         timeout_s: float,
         *,
-        companions: Sequence[bytes],
+        companions: Collection[str],
         tls: Any,
-    ) -> Delivered:
-        self.sent.append((report, str(peer), calling_ae_title, timeout_s))
-        self.companions.append(list(companions))
+    ) -> Iterator[Deliver]:
+        self.associations += 1
         self.tls.append(tls)
+        yield partial(self._deliver, str(peer), calling_ae_title, timeout_s)
+
+    def _deliver(
+        self, peer: str, calling: str, timeout_s: float, report: bytes,
+        companions: Sequence[bytes] = (),
+    ) -> Delivered:  # fmt: skip
+        self.sent.append((report, peer, calling, timeout_s))
+        self.companions.append(list(companions))
         self.during()
         answer = self.answers.pop(0) if self.answers else 0x0000
         if isinstance(answer, Exception):

@@ -11,7 +11,9 @@ from typing import Any
 
 from pynetdicom import AE, evt
 
+from dicom_node.errors import ReportRefused
 from dicom_node.peer import Peer
+from dicom_node.storage_scu import Delivered, delivering
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 VERIFICATION = "1.2.840.10008.1.1"
@@ -75,6 +77,24 @@ class Pacs:
     def stop(self) -> None:
         """Stop to listen, without waiting for it."""
         threading.Thread(target=self.server.shutdown, daemon=True).start()
+
+
+def deliver(
+    report: bytes,
+    peer: Peer,
+    calling_ae_title: str,
+    timeout_s: float = 30,
+    companions: Sequence[bytes] = (),
+    tls: ssl.SSLContext | None = None,
+) -> Delivered:
+    """Deliver one report, by an association of its own."""
+    classes = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.88.59") if companions else ()
+    with delivering(peer, calling_ae_title, timeout_s, companions=classes, tls=tls) as send:
+        try:
+            return send(report, companions)
+        except ReportRefused as error:  # an answer, as any other: the association is released
+            refused = error
+    raise refused
 
 
 @contextmanager

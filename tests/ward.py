@@ -19,7 +19,7 @@ from dicom_node.commitment import Commitment
 from dicom_node.storage_scp import Outcome
 from tests import datasets
 from tests.fakes import AtOnce, Bells, Clock, FakeAsk, FakeClassifier, FakeSend, new_uid, received
-from worker import classifying, delivering, ledger, node, results, steps
+from worker import classifying, committing, delivering, ledger, node, results, steps
 from worker.desk import Desk
 from worker.explaining import Explain
 from worker.settings import Settings
@@ -94,7 +94,7 @@ class Ward:
         return delivering.deliver(self.desk, destination, self.send, self.bells)
 
     def commit(self, destination: str = PACS) -> int:
-        return delivering.commit(self.desk, destination, self.ask, self.bells)
+        return committing.commit(self.desk, destination, self.ask, self.bells)
 
     def answer(self, commitment: Commitment) -> bool:
         """Have a destination answer to the node."""

@@ -1,18 +1,19 @@
-"""The last steps of a worker: to deliver a report, and to have its destination confirm it."""
+"""A step of a worker: to deliver reports to a destination, several by one association."""
 
 from __future__ import annotations
 
 import logging
 import ssl
-import uuid
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
+
+from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
 from dicom_node.errors import AssociationRejected, ConfigurationError, PeerError, ReportRefused
 from dicom_node.peer import Peer
-from dicom_node.records import Commitment, Reference
 from dicom_node.status import describe, is_success
 from dicom_node.tls import client_context
 from worker import ledger
@@ -21,69 +22,56 @@ from worker.desk import Bell, Desk, held
 from worker.destinations import Destination
 from worker.ledger import Claim, LeaseLost
 from worker.reading import ArchiveAway, FileGone, read_bytes
-from worker.states import JobKind
+from worker.states import CompanionKind, JobKind
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from dicom_node import storage_scu
     from dicom_node.storage_scu import Delivered
     from worker.tables import Companion
 
 log = logging.getLogger(__name__)
 
-# How many reports a destination is asked to confirm at once.
-CONFIRMED_AT_ONCE = 32
-# How long to wait for the answer to a request before asking again: at first, and at most. A PACS
-# may confirm only what has reached its long-term store.
-ANSWER_S, ANSWER_MAX_S = 600, 6 * 3600
-# How long to wait before asking again a destination that cannot be reached, or each report alone.
-ASK_AGAIN_S, ALONE_S = 60, 1
+# How many reports are claimed at once. Nothing waits for others to come: what is owed goes.
+AT_ONCE = 16
+# No other report is begun by an association that is this old, so that a worker stops soon, and
+# another may have its turn.
+TURN_S = 10.0
+# How long to wait at most before trying a destination again that cannot be reached.
+ASK_AGAIN_S = 60
 # How long to wait at first for a file that is gone, or after what nobody foresaw.
 GONE_S = 5
-# How many limits of one exchange a delivery may take in all; its process ends then, as it hangs
-# where no limit reaches.
+# How many limits of one exchange a step may take in all; its process ends then, as it hangs where
+# no limit reaches.
 LIMIT = 100
 # Workers that die with a delivery in hand mostly do so for other reasons: it takes long.
 MOST_DEATHS = 20
 # What may go wrong with a delivery; the text of anything else might quote a patient.
 FORESEEN = (PeerError, ReportRefused, ConfigurationError, ArchiveAway, FileGone)
+SOP_CLASSES = {
+    CompanionKind.PICTURE: str(SecondaryCaptureImageStorage),
+    CompanionKind.KEY_OBJECT: str(KeyObjectSelectionDocumentStorage),
+}
 
 
-class Deliver(Protocol):
-    """Sends a report and its companions; :func:`dicom_node.storage_scu.deliver` is one."""
+class Associate(Protocol):
+    """Opens an association; :func:`dicom_node.storage_scu.delivering` is one."""
 
     def __call__(
         self,
-        report: bytes,
         peer: Peer,
         calling_ae_title: str,
         timeout_s: float,
         *,
-        companions: Sequence[bytes],
+        companions: Collection[str],
         tls: ssl.SSLContext | None,
-    ) -> Delivered:
-        """Tell how it was taken, or raise PeerError or ReportRefused."""
+    ) -> AbstractContextManager[storage_scu.Deliver]:
+        """Give what delivers by it, or raise PeerError."""
         ...
 
 
-class Request(Protocol):
-    """Asks for commitment; :func:`dicom_node.commitment.request_commitment` is one."""
-
-    def __call__(
-        self,
-        references: Sequence[Reference],
-        peer: Peer,
-        calling_ae_title: str,
-        transaction_uid: str,
-        *,
-        timeout_s: float,
-        tls: ssl.SSLContext | None,
-    ) -> Commitment | None:
-        """Give the answer, or None when it is to come; or raise PeerError or ReportRefused."""
-        ...
-
-
-def _context(desk: Desk, destination: Destination) -> ssl.SSLContext | None:
+def tls_context(desk: Desk, destination: Destination) -> ssl.SSLContext | None:
     """Read the certificates anew for each association: they may have been renewed.
 
     Raises
@@ -98,49 +86,128 @@ def _context(desk: Desk, destination: Destination) -> ssl.SSLContext | None:
     return client_context(files)
 
 
-# --- deliver ---------------------------------------------------------------------------------
+class _Line:
+    """An association with a destination, opened for the first report and kept for those after it.
 
-
-def deliver(desk: Desk, destination: str, send: Deliver, announce: Callable[[Bell], None]) -> int:
-    """Deliver one owed report to a destination; return how many were claimed (0 or 1).
-
-    The next is announced when this one has ended, as a destination gets one at a time.
+    Attributes
+    ----------
+    is_over : bool
+        Whether it is of no more use: it was lost, the destination has no room now, or it is old.
+    has_answered : bool
+        Whether the destination has taken anything by it.
     """
+
+    def __init__(self, desk: Desk, destination: Destination, associate: Associate) -> None:
+        self._desk, self._destination, self._associate = desk, destination, associate
+        self._opened = ExitStack()
+        self._deliver: storage_scu.Deliver | None = None
+        self._began_at = time.monotonic()
+        self._failed = False
+        self.has_answered = False
+
+    def __enter__(self) -> _Line:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    @property
+    def is_over(self) -> bool:
+        return self._failed or time.monotonic() - self._began_at >= TURN_S
+
+    def deliver(self, report: bytes, companions: Sequence[bytes]) -> Delivered:
+        """Send a report with its companions; raises as `storage_scu.delivering` and its `Deliver`.
+
+        Of a report that is refused the next ones know nothing; any other failure ends the line.
+        """
+        try:
+            if self._deliver is None:
+                self._deliver = self._opened.enter_context(self._association())
+            return self._deliver(report, companions)
+        except ReportRefused:
+            raise
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _association(self) -> AbstractContextManager[storage_scu.Deliver]:
+        settings, there = self._desk.settings, self._destination
+        return self._associate(
+            there.peer, settings.ae_title, settings.delivery_timeout_s,
+            companions=[SOP_CLASSES[kind] for kind in there.companions],
+            tls=tls_context(self._desk, there),
+        )  # fmt: skip
+
+
+def deliver(
+    desk: Desk, destination: str, associate: Associate, announce: Callable[[Bell], None]
+) -> int:
+    """Deliver what is owed to a destination, one report after the other; tell how many claims.
+
+    What comes meanwhile goes as well, until it is time for another turn; that is announced.
+    """
+    count, there = 0, desk.settings.destination(destination)
+    with _Line(desk, there, associate) as line:
+        while not line.is_over and (claims := _claim(desk, destination)):
+            count += len(claims)
+            with held(desk, claims, LIMIT * desk.settings.delivery_timeout_s):
+                if _deliver_claimed(desk, claims, there, line):
+                    announce(Bell(JobKind.COMMIT, destination))
+        is_over = line.is_over
+    if is_over:
+        announce(Bell(JobKind.DELIVER, destination))
+    return count
+
+
+def _claim(desk: Desk, destination: str) -> list[Claim]:
     with desk.sessions() as session, session.begin():
-        claims = ledger.claim(
-            session, JobKind.DELIVER, 1, desk.clock(), desk.lease, destination=destination
+        return ledger.claim(
+            session, JobKind.DELIVER, AT_ONCE, desk.clock(), desk.lease, destination=destination
         )
-    for claim in claims:
+
+
+def _deliver_claimed(
+    desk: Desk, claims: Sequence[Claim], destination: Destination, line: _Line
+) -> bool:
+    """Deliver claimed reports; tell whether the destination is to be asked to keep any."""
+    asked = False
+    for number, claim in enumerate(claims):
+        if line.is_over:
+            _hand_back(desk, claims[number:])
+            break
         if claim.deaths >= MOST_DEATHS:
             with desk.sessions() as session, session.begin():
                 words = f"it ended its worker {claim.deaths} times"
                 ledger.save_failed_delivery(session, claim, None, words, None)
             continue
         try:
-            with held(desk, claims, LIMIT * desk.settings.delivery_timeout_s):
-                if _deliver_one(desk, claim, desk.settings.destination(destination), send):
-                    announce(Bell(JobKind.COMMIT, destination))
+            asked |= _deliver_one(desk, claim, destination, line)
         except LeaseLost:
             log.info("delivery %d is out of date or was taken over", claim.subject_id)
-        announce(Bell(JobKind.DELIVER, destination))
-    return len(claims)
+    return asked
 
 
-def _deliver_one(desk: Desk, claim: Claim, destination: Destination, send: Deliver) -> bool:
+def _hand_back(desk: Desk, claims: Sequence[Claim]) -> None:
+    """Release what the association did not last for: that says nothing of it."""
+    for claim in claims:
+        with desk.sessions() as session, session.begin():
+            words = "the association ended before it"
+            ledger.put_back(session, claim, desk.clock(), words, counts=False)
+
+
+def _deliver_one(desk: Desk, claim: Claim, destination: Destination, line: _Line) -> bool:
     """Deliver a report; tell whether the destination is to be asked to keep it."""
+    wanted: Sequence[Companion] = []
     with desk.sessions() as session, session.begin():
-        if ledger.withdraw_superseded(session, claim):
+        row = ledger.report_to_send(session, claim)
+        if row is None:
             return False
-        _, row = ledger.delivery_of(session, claim)
-        wanted = ledger.companions_of(session, row.id, destination.companions)
-    settings, uid = desk.settings, row.sop_instance_uid
+        if destination.companions:
+            wanted = ledger.companions_of(session, row.id, destination.companions)
+    uid = row.sop_instance_uid
     try:
         companions = {each: data for each in wanted if (data := _read(desk, each)) is not None}
-        delivered = send(
-            read_bytes(desk.archive, row.path), destination.peer, settings.ae_title,
-            settings.delivery_timeout_s,
-            companions=list(companions.values()), tls=_context(desk, destination),
-        )  # fmt: skip
+        delivered = line.deliver(read_bytes(desk.archive, row.path), list(companions.values()))
     except FORESEEN as error:
         _save_failure(desk, claim, destination, uid, error, str(error))
         return False
@@ -154,7 +221,9 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, send: Deliv
     commit = destination.commitment and delivered.offers_commitment
     with desk.sessions() as session, session.begin():
         ledger.save_delivered(session, claim, delivered, answer, desk.clock(), commit=commit)
-        ledger.end_outage(session, str(destination.peer))
+        if not line.has_answered:  # there can be no outage after that: it would end the line
+            ledger.end_outage(session, str(destination.peer))
+    line.has_answered = True
     log.info("report %s is delivered to %s: %s", uid, destination.peer, answer)
     return commit
 
@@ -215,99 +284,3 @@ def _next_try(
     ledger.save_outage(session, name, desk.clock(), next_try_at, str(error))
     answered = isinstance(error, PeerError) and error.status is not None
     return max(next_try_at, desk.back_off(claim.tries, *times)) if answered else next_try_at
-
-
-# --- commit ----------------------------------------------------------------------------------
-
-
-def commit(desk: Desk, destination: str, ask: Request, announce: Callable[[Bell], None]) -> int:
-    """Ask a destination to commit itself to the reports it has taken (PS3.4 J).
-
-    What it does not answer at once it answers to the node, or it is asked again; after several
-    requests without an answer a person is told.
-
-    Returns
-    -------
-    int
-        How many deliveries were claimed.
-    """
-    with desk.sessions() as session, session.begin():
-        claims = ledger.claim(
-            session, JobKind.COMMIT, CONFIRMED_AT_ONCE, desk.clock(), desk.lease,
-            destination=destination,
-        )  # fmt: skip
-    if not claims:
-        return 0
-    with held(desk, claims, LIMIT * desk.settings.delivery_timeout_s):
-        _ask(desk, claims, desk.settings.destination(destination), ask)
-    announce(Bell(JobKind.COMMIT, destination))
-    return len(claims)
-
-
-def _ask(desk: Desk, claims: Sequence[Claim], destination: Destination, ask: Request) -> None:
-    """Ask about claimed deliveries, unless it is time to give up."""
-    most = desk.settings.max_attempts
-    if not destination.commitment:  # switched off meanwhile
-        with desk.sessions() as session, session.begin():
-            ledger.drop(session, claims)
-    elif claims[0].tries > most:  # claimed alone, as it is not the first try
-        words = f"{destination.peer} did not answer {most} requests to commit itself"
-        _give_up(desk, claims, words)
-    else:
-        transaction_uid = f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
-        with desk.sessions() as session, session.begin():
-            references = ledger.save_request(session, claims, transaction_uid, desk.clock())
-        if references:
-            _request(desk, claims, destination, partial(ask, references), transaction_uid)
-
-
-def _request(
-    desk: Desk,
-    claims: Sequence[Claim],
-    destination: Destination,
-    ask: Callable[..., Commitment | None],
-    transaction_uid: str,
-) -> None:
-    settings, peer = desk.settings, destination.peer
-    try:
-        result = ask(
-            peer, settings.ae_title, transaction_uid,
-            timeout_s=settings.delivery_timeout_s, tls=_context(desk, destination),
-        )  # fmt: skip
-    except (ReportRefused, AssociationRejected) as error:
-        if len(claims) > 1:  # one of them may be why: what has failed is claimed alone
-            _ask_again(desk, claims, str(error), ALONE_S)
-        else:
-            _give_up(desk, claims, str(error))
-    except (PeerError, ConfigurationError) as error:
-        log.warning("%d reports are not confirmed yet: %s", len(claims), error)
-        _ask_again(desk, claims, str(error), ASK_AGAIN_S, counts=False)
-    else:
-        _ask_again(desk, claims, "not answered yet", ANSWER_S)
-        if result is not None:
-            _save(desk, peer, result)
-
-
-def _save(desk: Desk, peer: Peer, result: Commitment) -> None:
-    with desk.sessions() as session, session.begin():
-        ledger.save_commitment(session, result, desk.clock())
-    log.info("%s keeps %d reports", peer, len(result.committed))
-    for uid, reason in result.failed:
-        log.warning("%s does not keep report %s: %s", peer, uid, describe(reason))
-
-
-def _ask_again(
-    desk: Desk, claims: Sequence[Claim], why: str, first_s: float, *, counts: bool = True
-) -> None:
-    most_s = ANSWER_MAX_S if counts else ASK_AGAIN_S
-    for claim in claims:
-        due_at = desk.back_off(claim.tries, first_s, most_s)
-        with desk.sessions() as session, session.begin():
-            ledger.put_back(session, claim, due_at, why, counts=counts)
-
-
-def _give_up(desk: Desk, claims: Sequence[Claim], why: str) -> None:
-    log.warning("%d reports stay unconfirmed: %s", len(claims), why)
-    for claim in claims:
-        with desk.sessions() as session, session.begin():
-            ledger.bury(session, claim, why)

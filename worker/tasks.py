@@ -60,6 +60,7 @@ NEEDED = {
     "io": (
         "worker.steps",
         "worker.delivering",
+        "worker.committing",
         "dicom_node.report",
         "dicom_node.storage_scu",
         "dicom_node.capture",
@@ -142,11 +143,11 @@ def report() -> None:
 @app.task(name="deliver")
 @_guarded
 def deliver(destination: str) -> None:
-    """Deliver one report to a destination."""
+    """Deliver what is owed to a destination."""
     from dicom_node import storage_scu
     from worker import delivering
 
-    delivering.deliver(composition.desk(), destination, storage_scu.deliver, announce)
+    delivering.deliver(composition.desk(), destination, storage_scu.delivering, announce)
 
 
 @app.task(name="commit")
@@ -154,9 +155,9 @@ def deliver(destination: str) -> None:
 def commit(destination: str) -> None:
     """Ask a destination to commit itself to what it has taken."""
     from dicom_node.commitment import request_commitment
-    from worker import delivering
+    from worker import committing
 
-    delivering.commit(composition.desk(), destination, request_commitment, announce)
+    committing.commit(composition.desk(), destination, request_commitment, announce)
 
 
 def announce(bell: Bell, at: datetime | None = None) -> None:

@@ -17,12 +17,13 @@ from dicom_node.commitment import Commitment, Reference, request_commitment
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.peer import Peer
-from dicom_node.storage_scu import deliver, echo, offers
+from dicom_node.storage_scu import echo, offers
 from dicom_node.tls import TlsFiles, client_context, server_context
 from tests.certificates import Authority
 from tests.datasets import image, part10
 from tests.e2e.programs import START_S, Orthanc, free_port, listens, run, running, wait_until
 from tests.nodes import Node
+from tests.pacs import deliver
 from tests.unit.dicom_node.test_report import REPORTS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("peers")]

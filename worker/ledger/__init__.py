@@ -20,10 +20,9 @@ from worker.ledger.catalogue import (
 from worker.ledger.claiming import claim, due_bells
 from worker.ledger.commitments import save_commitment, save_request
 from worker.ledger.deliveries import (
-    delivery_of,
+    report_to_send,
     save_delivered,
     save_failed_delivery,
-    withdraw_superseded,
 )
 from worker.ledger.discard import discard
 from worker.ledger.findings import (
@@ -78,7 +77,6 @@ __all__ = [
     "close_association",
     "companions_of",
     "dead_letters",
-    "delivery_of",
     "depth",
     "discard",
     "drop",
@@ -98,6 +96,7 @@ __all__ = [
     "put_back",
     "ready_studies",
     "record",
+    "report_to_send",
     "requeue",
     "save_commitment",
     "save_delivered",
@@ -110,5 +109,4 @@ __all__ = [
     "story",
     "studies_by",
     "take_death_back",
-    "withdraw_superseded",
 ]

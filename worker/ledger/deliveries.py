@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from worker.ledger.jobs import Claim, LeaseLost, bury, move, owe, put_back, settle
 from worker.states import ARRIVED, DeliveryState, JobKind, StudyEvent
@@ -25,12 +25,6 @@ def withdraw(session: Session, delivery: Delivery) -> None:
     session.execute(delete(Job).where(*owed))
 
 
-def delivery_of(session: Session, claim_: Claim) -> tuple[Delivery, Report]:
-    """Fetch the delivery of a claim and its report."""
-    delivery = session.get_one(Delivery, claim_.subject_id)
-    return delivery, session.get_one(Report, delivery.report_id)
-
-
 def is_current(session: Session, delivery: Delivery) -> bool:
     """Tell whether a delivery is of its study's last report."""
     report = session.get_one(Report, delivery.report_id)
@@ -38,21 +32,33 @@ def is_current(session: Session, delivery: Delivery) -> bool:
     return report.revision == session.scalar(newest)
 
 
-def withdraw_superseded(session: Session, claim_: Claim) -> bool:
-    """Withdraw a delivery when a later revision is there: an old story never follows a new one.
+def report_to_send(session: Session, claim_: Claim) -> Report | None:
+    """Give the report of a delivery; withdraw it, and give None, when a later revision is there.
+
+    An old story never follows a new one. To be called right before the report is sent: with work
+    that waits its turn, somebody may have done something else since it was claimed.
 
     Raises
     ------
     LeaseLost
-        When another worker has taken the delivery over.
+        When the delivery was taken over, or is not owed any more.
     """
     session.get_one(Study, claim_.study_id, with_for_update=True)
-    delivery, _ = delivery_of(session, claim_)
-    if is_current(session, delivery):
-        return False
+    other = aliased(Report)
+    newest = select(func.max(other.revision)).where(other.study_id == Report.study_id)
+    mine = exists().where(Job.id == claim_.job_id, Job.token == claim_.token)
+    delivery, report, last, is_held = session.execute(
+        select(Delivery, Report, newest.scalar_subquery(), mine)
+        .join(Report, Report.id == Delivery.report_id)
+        .where(Delivery.id == claim_.subject_id)
+    ).one()
+    if not is_held:
+        raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
+    if report.revision == last:
+        return report
     settle(session, claim_)
     delivery.state = DeliveryState.SUPERSEDED
-    return True
+    return None
 
 
 def save_delivered(
@@ -99,7 +105,7 @@ def save_failed_delivery(
     lease is not an error: whoever holds the work by now answers for it.
     """
     try:
-        if withdraw_superseded(session, claim_):
+        if report_to_send(session, claim_) is None:
             return
     except LeaseLost:
         return

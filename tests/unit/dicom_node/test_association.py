@@ -5,7 +5,7 @@ import pytest
 from pynetdicom import evt
 
 from dicom_node import association
-from dicom_node.association import accepted, associated
+from dicom_node.association import accepted, associated, limited
 from dicom_node.commitment import (
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
@@ -74,7 +74,7 @@ def test_a_rejection_for_good_is_told_from_one_for_now(pacs):
 
 def test_a_peer_that_never_ends_is_left_when_the_time_for_all_of_it_is_over(pacs):
     answers = 0
-    with associated(pacs(ECHO).peer, "CXR", [ECHO], 60, limit_s=0.5) as assoc:
+    with associated(pacs(ECHO).peer, "CXR", [ECHO], 60) as assoc, limited(assoc, 0.5):
         while "Status" in assoc.send_c_echo():  # each comes in time
             answers += 1
     assert answers

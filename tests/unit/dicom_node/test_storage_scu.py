@@ -13,9 +13,9 @@ from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import PeerError, ReportRefused
 from dicom_node.fallback import as_sop_class
 from dicom_node.peer import Peer
-from dicom_node.storage_scu import Sent, deliver, echo, offers, send
+from dicom_node.storage_scu import Sent, delivering, echo, offers, send
 from tests.datasets import ROOT, image, part10, with_bytes
-from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
+from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, deliver, listening
 
 CR = image().SOPClassUID
 SR_3D, SR, ENHANCED_SR = REPORT_SOP_CLASSES
@@ -223,6 +223,29 @@ def test_a_report_that_may_be_taken_later_is_tried_again(pacs, status):
     with pytest.raises(PeerError) as error:
         deliver(REPORT, pacs(REPORTS, answer=status).peer, "CXR", 20)
     assert error.value.status == status
+
+
+def test_reports_go_one_after_the_other_by_one_association(pacs):
+    answers = [0x0000, 0xC000, 0xB000]
+    peer = pacs([*REPORTS, (PUSH_MODEL, EXPLICIT)], answer=lambda _: answers.pop(0))
+    reports = [part10(image(SOPClassUID=SR_3D, SOPInstanceUID=f"{ROOT}.{n}")) for n in (31, 32, 33)]
+    with delivering(peer.peer, "CXR", 20) as send:
+        assert send(reports[0]).sop_instance_uid == f"{ROOT}.31"
+        with pytest.raises(ReportRefused):
+            send(reports[1])
+        assert send(reports[2]).offers_commitment
+    assert [dataset_of(file) for file in peer.files] == [dataset_of(each) for each in reports]
+    assert peer.associations == 1
+    assert peer.released.wait(20)
+
+
+def test_the_next_report_after_a_lost_association_is_told_so_at_once(pacs):
+    peer = pacs(REPORTS, answer=lambda event: event.assoc.abort() or 0x0000)
+    with delivering(peer.peer, "CXR", 20) as send:
+        for _ in range(2):
+            with pytest.raises(PeerError) as error:
+                send(REPORT)
+            assert error.value.status is None
 
 
 def test_it_is_told_whether_the_peer_offers_storage_commitment(pacs):

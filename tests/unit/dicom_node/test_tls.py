@@ -13,11 +13,11 @@ import pytest
 from dicom_node.commitment import PUSH_MODEL, Reference, request_commitment
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PeerError
-from dicom_node.storage_scu import deliver, echo, offers, send
+from dicom_node.storage_scu import echo, offers, send
 from dicom_node.tls import CIPHER_SUITES, client_context, expiry, server_context
 from tests.certificates import Authority
 from tests.datasets import ROOT, image, part10
-from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, listening
+from tests.pacs import EXPLICIT, IMPLICIT, VERIFICATION, Pacs, deliver, listening
 
 CR, SR_3D = image().SOPClassUID, REPORT_SOP_CLASSES[0]
 TLS_1_1, TLS_1_2 = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_node.errors import AssociationRejected, PeerError, ReportRefused
 from tests.certificates import Authority
 from tests.ward import PACS, VIEWER, Killed, Ward, chest
-from worker import relay
+from worker import delivering, relay
 from worker.delivering import MOST_DEATHS
 from worker.desk import Bell
 from worker.states import JobKind
@@ -57,17 +57,114 @@ def test_a_dead_destination_does_not_hold_up_another(ward: Ward) -> None:
         reported(ward)
     ward.deliver(PACS)
     ward.send.answers = []
-    assert [ward.deliver(VIEWER) for _ in range(4)] == [1, 1, 1, 0]
+    assert [ward.deliver(VIEWER) for _ in range(2)] == [3, 0]
 
 
-def test_the_next_delivery_is_announced_when_this_one_has_ended(ward: Ward) -> None:
+def test_what_comes_while_reports_are_delivered_goes_by_the_same_association(ward: Ward) -> None:
     reported(ward)
+
+    def another() -> None:
+        ward.send.during = lambda: None
+        reported(ward)
+
+    ward.send.during = another
+    assert ward.deliver(PACS) == 2
+    assert ward.send.associations == 1
+    assert [state for peer, state in ward.deliveries() if peer == PACS] == ["DELIVERED"] * 2
+
+
+def test_each_report_is_settled_before_the_next_is_sent(ward: Ward) -> None:
+    for _ in range(3):
+        reported(ward)
+    seen: list[int] = []
+    ward.send.during = lambda: seen.append(ward.deliveries().count((PACS, "DELIVERED")))
+    assert ward.deliver(PACS) == 3
+    assert seen == [0, 1, 2]
+    assert ward.send.associations == 1
+
+
+def test_a_turn_that_is_over_hands_back_what_is_left_and_announces_another(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        reported(ward)
     ward.bells.rung.clear()
-    seen: list[list[Bell]] = []
-    ward.send.during = lambda: seen.append(list(ward.bells.rung))
+    ward.send.during = lambda: monkeypatch.setattr(delivering, "TURN_S", 0)
     ward.deliver(PACS)
-    assert seen == [[]]
     assert ward.bells.rung == [Bell(JobKind.DELIVER, PACS)]
+    assert len(ward.send.sent) == 1
+    left = [job for job in ward.jobs() if job.destination == PACS]
+    assert [(job.state, job.attempts) for job in left] == [("DUE", 0)] * 2
+
+
+def test_a_report_that_is_refused_does_not_hold_up_those_after_it(ward: Ward) -> None:
+    for _ in range(3):
+        reported(ward)
+    ward.send.answers = [0x0000, ReportRefused("no", PACS, 0xC000)]
+    assert ward.deliver(PACS) == 3
+    assert ward.send.associations == 1
+    states = [state for peer, state in ward.deliveries() if peer == PACS]
+    assert states == ["DELIVERED", "FAILED", "DELIVERED"]
+
+
+def test_an_association_that_is_lost_says_nothing_of_the_reports_after_it(ward: Ward) -> None:
+    for _ in range(3):
+        reported(ward)
+    ward.send.answers = [0x0000, PeerError("hung up", PACS)]
+    ward.deliver(PACS)
+    assert len(ward.send.sent) == 2
+    _, untried = (job for job in ward.jobs() if job.destination == PACS)
+    assert (untried.state, untried.attempts, untried.due_at) == ("DUE", 0, ward.clock())
+    ward.work(seconds=10)
+    assert ward.states() == ["DELIVERED"] * 3
+
+
+def test_a_failure_that_nobody_foresaw_ends_the_association(ward: Ward) -> None:
+    for _ in range(2):
+        reported(ward)
+    ward.send.answers = [KeyError("surprise")]
+    ward.deliver(PACS)
+    assert len(ward.send.sent) == 1
+    ward.work(seconds=60)
+    assert ward.states() == ["DELIVERED"] * 2
+
+
+def test_a_report_that_is_replaced_while_it_waits_its_turn_is_not_sent(ward: Ward) -> None:
+    reported(ward)
+    study = reported(ward)
+
+    def late() -> None:
+        ward.send.during = lambda: None
+        ward.receive(chest(study), association_id="late")
+        ward.classify()
+        ward.clock.forward(ward.settings.quiet_s)
+        assert ward.report() == 1
+
+    ward.send.during = late
+    ward.deliver(PACS)
+    first, replaced, last = ward.reports()
+    sent = [dcmread(BytesIO(data)).SOPInstanceUID for data, *_ in ward.send.sent]
+    assert sent == [first.SOPInstanceUID, last.SOPInstanceUID]
+    assert ("SUPERSEDED", replaced.StudyInstanceUID) == (ward.deliveries()[2][1], study)
+
+
+def test_killed_at_any_moment_no_more_than_one_report_is_sent_twice(ward: Ward) -> None:
+    killed = 0
+    while True:
+        ward.send.sent.clear()
+        for _ in range(3):
+            reported(ward)
+        with ward.killed_at(killed) as happened:
+            ward.deliver(PACS)
+        ward.work(seconds=ward.settings.lease_s + 5)
+        to_pacs = [data for data, peer, *_ in ward.send.sent if peer == PACS]
+        assert len(set(to_pacs)) == 3
+        assert len(to_pacs) <= 4
+        if not happened[0]:
+            break
+        killed += 1
+    assert killed >= 7
+    assert set(ward.states()) == {"DELIVERED"}
 
 
 def test_a_destination_that_hangs_holds_one_worker_and_never_all(ward: Ward) -> None:
@@ -78,15 +175,14 @@ def test_a_destination_that_hangs_holds_one_worker_and_never_all(ward: Ward) -> 
 
     def hang() -> None:
         ward.send.during = lambda: None
-        meanwhile.extend(ward.deliver(each) for each in (PACS, VIEWER, PACS, VIEWER, VIEWER))
+        meanwhile.extend(ward.deliver(each) for each in (PACS, VIEWER, PACS, VIEWER))
         relay.announce_due(ward.desk, ward.bells, lambda _: 0)
 
     ward.bells.rung.clear()
     ward.send.during = hang
-    assert ward.deliver(PACS) == 1
-    assert meanwhile == [0, 1, 0, 1, 1]
-    assert ward.bells.rung == [Bell(JobKind.DELIVER, VIEWER)] * 3 + [Bell(JobKind.DELIVER, PACS)]
-    ward.work()
+    assert ward.deliver(PACS) == 3
+    assert meanwhile == [0, 3, 0, 0]
+    assert ward.bells.rung == []
     assert ward.states() == ["DELIVERED"] * 3
 
 

@@ -17,8 +17,8 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.findings import AlgorithmDevice, InstanceFinding
 from dicom_node.key_object import build_key_object
 from dicom_node.report import build_report
-from dicom_node.storage_scu import deliver
 from tests.datasets import ROOT, STUDY_UID, image, part10, read
+from tests.pacs import deliver
 from worker import demo
 from worker.stand_in import PacsStandIn
 

@@ -174,17 +174,26 @@ def test_an_earlier_revision_whose_sender_died_is_not_sent_after_the_next(desk: 
     (current, *_) = desk.claim(DELIVER, destination=PACS)
     desk.save_delivered(current)
     (claim,) = desk.claim(DELIVER, destination=PACS)
-    assert desk.do(ledger.withdraw_superseded, claim) is True
+    assert desk.do(ledger.report_to_send, claim) is None
     assert deliveries(desk) == [(PACS, "SUPERSEDED"), (PACS, "DELIVERED")]
     assert not desk.all(Job)
     assert desk.one(Study).state == "DELIVERED"
+
+
+def test_what_was_owed_anew_while_it_waited_its_turn_is_not_sent(desk: Desk) -> None:
+    desk.ready()
+    desk.report()
+    (claim,) = desk.claim(DELIVER, destination=PACS)
+    desk.do(ledger.owe, DELIVER, claim.subject_id, claim.study_id, desk.clock(), PACS)
+    with pytest.raises(LeaseLost):
+        desk.do(ledger.report_to_send, claim)
 
 
 def test_the_current_revision_is_not_withdrawn(desk: Desk) -> None:
     desk.ready()
     desk.report()
     (claim,) = desk.claim(DELIVER, destination=PACS)
-    assert desk.do(ledger.withdraw_superseded, claim) is False
+    assert desk.do(ledger.report_to_send, claim).id == desk.one(Report).id
     assert deliveries(desk) == [(PACS, "PENDING")]
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import ConfigurationError
 from tests.e2e.programs import clean_environment, wait_until
-from worker import classifying, composition, delivering, embedded, steps, tasks
+from worker import classifying, committing, composition, delivering, embedded, steps, tasks
 from worker.desk import GO_ON_S
 from worker.settings import Settings
 
@@ -141,7 +141,12 @@ def test_a_classification_that_goes_from_batch_to_batch_is_not_taken_for_one_tha
 
 def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[Any, ...]] = []
-    steps_of = {classifying: ("classify",), steps: ("report",), delivering: ("deliver", "commit")}
+    steps_of = {
+        classifying: ("classify",),
+        steps: ("report",),
+        delivering: ("deliver",),
+        committing: ("commit",),
+    }
     for module, name in ((module, name) for module, names in steps_of.items() for name in names):
         monkeypatch.setattr(module, name, lambda *words, name=name: called.append((name, *words)))
     monkeypatch.setattr(composition, "desk", lambda: "desk")
