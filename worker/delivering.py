@@ -18,7 +18,7 @@ from dicom_node.status import describe, is_success
 from dicom_node.tls import client_context
 from worker import ledger
 from worker.database import DATABASE_AWAY
-from worker.desk import Bell, Desk, held
+from worker.desk import Bell, Desk, held, release
 from worker.destinations import Destination
 from worker.ledger import Claim, LeaseLost
 from worker.reading import ArchiveAway, FileGone, read_bytes
@@ -173,7 +173,7 @@ def _deliver_claimed(
     asked = False
     for number, claim in enumerate(claims):
         if line.is_over:
-            _hand_back(desk, claims[number:])
+            release(desk, claims[number:])
             break
         if claim.deaths >= MOST_DEATHS:
             with desk.sessions() as session, session.begin():
@@ -185,14 +185,6 @@ def _deliver_claimed(
         except LeaseLost:
             log.info("delivery %d is out of date or was taken over", claim.subject_id)
     return asked
-
-
-def _hand_back(desk: Desk, claims: Sequence[Claim]) -> None:
-    """Release what the association did not last for: that says nothing of it."""
-    for claim in claims:
-        with desk.sessions() as session, session.begin():
-            words = "the association ended before it"
-            ledger.put_back(session, claim, desk.clock(), words, counts=False)
 
 
 def _deliver_one(desk: Desk, claim: Claim, destination: Destination, line: _Line) -> bool:

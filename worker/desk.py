@@ -113,6 +113,13 @@ def held(desk: Desk, claims: Sequence[Claim], limit_s: float = math.inf) -> Iter
         thread.join()
 
 
+def release(desk: Desk, claims: Sequence[Claim]) -> None:
+    """Give up claims on what was not begun, as there was no time: that says nothing of it."""
+    for claim in claims:
+        with desk.sessions() as session, session.begin():
+            ledger.put_back(session, claim, desk.clock(), "there was no time for it", counts=False)
+
+
 def _handed_back(desk: Desk, claims: Sequence[Claim], error: Exception) -> bool:
     """Release what a step left claimed as it failed; False while the database is away.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 
 from dicom_node.errors import InstanceError
 from worker import ledger
 from worker.companions import write_companions
 from worker.database import DATABASE_AWAY
-from worker.desk import Bell, Desk, held
+from worker.desk import Bell, Desk, held, release
 from worker.ledger import Claim, LeaseLost
 from worker.reading import ArchiveAway, FileGone
 from worker.reporting import write_report
@@ -18,27 +20,82 @@ from worker.tables import Study
 
 log = logging.getLogger(__name__)
 
+# How many studies are claimed at once for their reports. Nothing waits for others to come.
+REPORTS_AT_ONCE = 16
+# No other is begun by a step that is this old, so that a worker stops soon.
+REPORTING_S = 10.0
+# How often deliveries are announced at most while reports are made.
+RING_EVERY_S = 0.25
+
 
 def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
-    """Report one study that is ready; return how many were claimed (0 or 1)."""
+    """Report the studies that are ready, one after the other; return how many were claimed.
+
+    What becomes ready meanwhile is reported as well, for a while; then another turn is announced.
+    """
+    count, began_at = 0, time.monotonic()
+
+    def is_over() -> bool:
+        return time.monotonic() - began_at >= REPORTING_S
+
+    while claims := _claim_studies(desk):
+        count += len(claims)
+        if len(claims) == REPORTS_AT_ONCE:
+            announce(Bell(JobKind.REPORT))  # to another worker, as there may be more
+        with held(desk, claims, desk.settings.step_limit_s), _Deliveries(desk, announce) as owed:
+            for number, claim in enumerate(claims):
+                if number and is_over():
+                    release(desk, claims[number:])
+                    break
+                _report_or_say_why(desk, claim, announce, owed)
+        if is_over():
+            announce(Bell(JobKind.REPORT))
+            break
+    return count
+
+
+def _claim_studies(desk: Desk) -> list[Claim]:
+    now, limit = desk.clock(), REPORTS_AT_ONCE
     with desk.sessions() as session, session.begin():
-        claims = ledger.claim(
-            session, JobKind.REPORT, 1, desk.clock(), desk.lease, silence=desk.silence
-        )
-    for claim in claims:
-        announce(Bell(JobKind.REPORT))
-        if claim.deaths >= desk.settings.max_attempts:
-            with desk.sessions() as session, session.begin():
-                ledger.bury(session, claim, "it ended its worker each time")
-            continue
-        with held(desk, claims, desk.settings.step_limit_s):
-            _report_or_say_why(desk, claim, announce)
-    return len(claims)
+        return ledger.claim(session, JobKind.REPORT, limit, now, desk.lease, silence=desk.silence)
 
 
-def _report_or_say_why(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> None:
+class _Deliveries:
+    """Announces what destinations are owed: the first at once, those soon after it together."""
+
+    def __init__(self, desk: Desk, announce: Callable[[Bell], None]) -> None:
+        self._desk, self._announce = desk, announce
+        self._rung_at = -math.inf
+        self._silent = False
+
+    def __enter__(self) -> _Deliveries:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._silent:
+            self._ring()
+
+    def grow(self) -> None:
+        """Announce another one, if not right after the last."""
+        self._silent = time.monotonic() - self._rung_at < RING_EVERY_S
+        if not self._silent:
+            self._ring()
+
+    def _ring(self) -> None:
+        for each in self._desk.settings.destinations:
+            self._announce(Bell(JobKind.DELIVER, str(each.peer)))
+        self._rung_at = time.monotonic()
+
+
+def _report_or_say_why(
+    desk: Desk, claim: Claim, announce: Callable[[Bell], None], owed: _Deliveries
+) -> None:
+    if claim.deaths >= desk.settings.max_attempts:
+        with desk.sessions() as session, session.begin():
+            ledger.bury(session, claim, "it ended its worker each time")
+        return
     try:
-        _report_one(desk, claim, announce)
+        _report_one(desk, claim, announce, owed)
     except LeaseLost:
         uid = _study_uid(desk, claim)
         log.info("study %s changed while it was reported; it is reported anew", uid)
@@ -60,7 +117,9 @@ def _report_or_say_why(desk: Desk, claim: Claim, announce: Callable[[Bell], None
         _try_report_later(desk, claim, error)
 
 
-def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> None:
+def _report_one(
+    desk: Desk, claim: Claim, announce: Callable[[Bell], None], owed: _Deliveries
+) -> None:
     with desk.sessions() as session, session.begin():
         story = ledger.story(session, claim.study_id, desk.clock())
         ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
@@ -77,8 +136,7 @@ def _report_one(desk: Desk, claim: Claim, announce: Callable[[Bell], None]) -> N
         ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
     uid = story.study.study_instance_uid
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
-    for destination in destinations:
-        announce(Bell(JobKind.DELIVER, destination))
+    owed.grow()
 
 
 def _study_uid(desk: Desk, claim: Claim) -> str:

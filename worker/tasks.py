@@ -134,7 +134,7 @@ def classify() -> None:
 @app.task(name="report")
 @_guarded
 def report() -> None:
-    """Report one study."""
+    """Report the studies that are ready."""
     from worker import steps
 
     steps.report(composition.desk(), announce)

@@ -12,10 +12,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node.archive import Archive
 from dicom_node.errors import PeerError
 from model.predict import Prediction
 from tests.fakes import FakeClassifier, model_info, new_uid
-from tests.ward import Killed, Ward, chest, words
+from tests.ward import PACS, Killed, Ward, chest, words
 from worker import ledger, reporting, steps
 from worker.desk import Bell
 from worker.states import JobKind
@@ -75,9 +76,57 @@ def test_each_destination_gets_its_bell(
     ready(ward)
     ward.bells.rung.clear()
     ward.report()
-    assert ward.bells.rung == [
-        Bell(JobKind.REPORT), Bell(JobKind.DELIVER, "A@h:1"), Bell(JobKind.DELIVER, "B@h:2"),
-    ]  # fmt: skip
+    assert ward.bells.rung == [Bell(JobKind.DELIVER, "A@h:1"), Bell(JobKind.DELIVER, "B@h:2")]
+
+
+def test_studies_that_are_ready_are_reported_in_a_row_and_told_together(ward: Ward) -> None:
+    for _ in range(3):
+        ward.receive_study()
+    ward.classify()
+    ward.clock.forward(ward.settings.quiet_s)
+    ward.bells.rung.clear()
+    assert ward.report() == 3
+    assert ward.bells.rung == [Bell(JobKind.DELIVER, PACS)] * 2
+    assert ward.states() == ["REPORTED"] * 3
+
+
+def test_another_worker_is_called_when_more_studies_may_be_ready(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        ward.receive_study()
+    ward.classify()
+    ward.clock.forward(ward.settings.quiet_s)
+    ward.bells.rung.clear()
+    monkeypatch.setattr(steps, "REPORTS_AT_ONCE", 2)
+    monkeypatch.setattr(steps, "REPORTING_S", 0)
+    assert ward.report() == 2
+    assert ward.bells.rung.count(Bell(JobKind.REPORT)) == 2
+    left = [job for job in ward.jobs() if job.kind == JobKind.REPORT]
+    assert [(job.state, job.attempts) for job in left] == [("DUE", 0)] * 2
+    assert ward.states().count("REPORTED") == 1
+
+
+def test_a_study_whose_report_ends_its_worker_is_tried_alone(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = steps.write_report
+
+    def die(archive: Archive, story: ledger.Story) -> ledger.NewReport:
+        if story.study.study_instance_uid == poisonous:
+            raise Killed
+        return write(archive, story)
+
+    monkeypatch.setattr(steps, "write_report", die)
+    poisonous, *_ = (ward.receive_study() for _ in range(3))
+    ward.classify()
+    ward.clock.forward(ward.settings.quiet_s)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            ward.report()
+        ward.clock.forward(ward.settings.lease_s)
+    ward.work(seconds=10)
+    assert ward.states() == ["FAILED", "DELIVERED", "DELIVERED"]
 
 
 def test_a_report_is_made_though_no_instance_could_be_assessed(ward: Ward) -> None:
@@ -206,11 +255,20 @@ def test_a_report_that_kills_its_worker_is_given_up_in_the_end(
     assert ward.states() == ["FAILED"]
 
 
-def test_an_image_that_comes_during_the_report_is_in_the_report(ward: Ward) -> None:
+def test_an_image_that_comes_during_the_report_is_in_the_report(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = ready(ward)
     late = chest(study)
-    # The step announces the next report right after it claimed this one.
-    steps.report(ward.desk, lambda _: ward.receive(late) and None)
+    write = steps.write_report
+
+    def meanwhile(archive: Archive, story: ledger.Story) -> ledger.NewReport:
+        monkeypatch.undo()
+        ward.receive(late)
+        return write(archive, story)
+
+    monkeypatch.setattr(steps, "write_report", meanwhile)
+    ward.report()
     assert ward.reports() == []
     ward.work(seconds=5)
     (report,) = ward.reports()
