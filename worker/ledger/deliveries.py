@@ -1,16 +1,19 @@
-"""Deliveries: what each destination answered, and when a study is through."""
+"""Deliveries: what each destination answered, and when a study is through.
+
+What runs for each report is built once: building a statement costs more than running it.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from worker.ledger.jobs import Claim, LeaseLost, bury, move, owe, put_back, settle
 from worker.states import ARRIVED, DeliveryState, JobKind, StudyEvent
-from worker.tables import Delivery, Job, Report, Study
+from worker.tables import Base, Delivery, Job, Report, Study
 
 if TYPE_CHECKING:
     from dicom_node.storage_scu import Delivered
@@ -32,6 +35,11 @@ def is_current(session: Session, delivery: Delivery) -> bool:
     return report.revision == session.scalar(newest)
 
 
+def locked(session: Session, study_id: int) -> Study:
+    """Take a study for a change."""
+    return session.scalars(_LOCKED, {"study": study_id}).one()
+
+
 def report_to_send(session: Session, claim_: Claim) -> Report | None:
     """Give the report of a delivery; withdraw it, and give None, when a later revision is there.
 
@@ -43,21 +51,18 @@ def report_to_send(session: Session, claim_: Claim) -> Report | None:
     LeaseLost
         When the delivery was taken over, or is not owed any more.
     """
-    session.get_one(Study, claim_.study_id, with_for_update=True)
-    other = aliased(Report)
-    newest = select(func.max(other.revision)).where(other.study_id == Report.study_id)
-    mine = exists().where(Job.id == claim_.job_id, Job.token == claim_.token)
-    delivery, report, last, is_held = session.execute(
-        select(Delivery, Report, newest.scalar_subquery(), mine)
-        .join(Report, Report.id == Delivery.report_id)
-        .where(Delivery.id == claim_.subject_id)
+    locked(session, claim_.study_id)
+    row = session.execute(
+        _REPORT_TO_SEND,
+        {"delivery": claim_.subject_id, "job": claim_.job_id, "held": claim_.token},
     ).one()
-    if not is_held:
+    if not row.is_held:
         raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
-    if report.revision == last:
+    report: Report = row.Report
+    if report.revision == row.last:
         return report
     settle(session, claim_)
-    delivery.state = DeliveryState.SUPERSEDED
+    session.execute(_MOVE, {"delivery": claim_.subject_id, "state": DeliveryState.SUPERSEDED})
     return None
 
 
@@ -77,16 +82,18 @@ def save_delivered(
     LeaseLost
         When another worker has taken the delivery over.
     """
-    study = session.get_one(Study, claim_.study_id, with_for_update=True)
+    study = locked(session, claim_.study_id)
     settle(session, claim_)
-    delivery = _answered(session, claim_, delivered.status, answer)
-    delivery.state, delivery.delivered_at = DeliveryState.DELIVERED, now
-    delivery.sop_class_uid = delivered.sop_class_uid
-    delivery.sop_instance_uid = delivered.sop_instance_uid
-    delivery.committed_at = None
-    session.flush()
-    if commit and is_current(session, delivery):
-        owe(session, JobKind.COMMIT, delivery.id, study.id, now, delivery.destination)
+    arrived = {
+        "delivered_at": now,
+        "sop_class_uid": delivered.sop_class_uid,
+        "sop_instance_uid": delivered.sop_instance_uid,
+    }
+    session.execute(_ARRIVE, {**arrived, **_answered(claim_, delivered.status, answer)})
+    if commit:
+        delivery = session.get_one(Delivery, claim_.subject_id)
+        if is_current(session, delivery):
+            owe(session, JobKind.COMMIT, delivery.id, study.id, now, delivery.destination)
     settle_deliveries(session, study)
 
 
@@ -111,29 +118,19 @@ def save_failed_delivery(
         return
     if due_at is not None:
         if put_back(session, claim_, due_at, answer, counts=counts):
-            _answered(session, claim_, status, answer)
+            session.execute(_ANSWER, _answered(claim_, status, answer))
     elif bury(session, claim_, answer):
-        delivery = _answered(session, claim_, status, answer)
-        delivery.state = DeliveryState.FAILED
+        session.execute(_ANSWER, _answered(claim_, status, answer))
+        session.execute(_MOVE, {"delivery": claim_.subject_id, "state": DeliveryState.FAILED})
 
 
-def _answered(session: Session, claim_: Claim, status: int | None, answer: str) -> Delivery:
-    delivery = session.get_one(Delivery, claim_.subject_id)
-    delivery.attempts += 1
-    delivery.last_status, delivery.last_answer = status, answer
-    return delivery
+def _answered(claim_: Claim, status: int | None, answer: str) -> dict[str, object]:
+    return {"delivery": claim_.subject_id, "last_status": status, "last_answer": answer}
 
 
 def states_of_deliveries(session: Session, study: Study) -> set[str]:
     """Give the states of the last report's deliveries."""
-    newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
-    return set(session.scalars(select(Delivery.state).where(Delivery.report_id == newest)))
-
-
-def is_reported_anew(session: Session, study: Study) -> bool:
-    """Tell whether another report is owed than the last."""
-    owed = exists().where(Job.kind == JobKind.REPORT, Job.subject_id == study.id)
-    return bool(session.scalar(select(owed)))
+    return set(session.scalars(_STATES, {"study": study.id}))
 
 
 def settle_deliveries(session: Session, study: Study) -> None:
@@ -145,3 +142,51 @@ def settle_deliveries(session: Session, study: Study) -> None:
     move(study, StudyEvent.ALL_DELIVERED)
     if states == {DeliveryState.COMMITTED}:
         move(study, StudyEvent.ALL_COMMITTED)
+
+
+def is_reported_anew(session: Session, study: Study) -> bool:
+    """Tell whether another report is owed than the last."""
+    return bool(session.scalar(_IS_REPORTED_ANEW, {"study": study.id}))
+
+
+# --- the statements --------------------------------------------------------------------------
+
+_deliveries = Base.metadata.tables["deliveries"]
+_other = aliased(Report)
+_LOCKED = (
+    select(Study)
+    .where(Study.id == bindparam("study"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+_REPORT_TO_SEND = (
+    select(
+        Report,
+        select(func.max(_other.revision))
+        .where(_other.study_id == Report.study_id)
+        .scalar_subquery()
+        .label("last"),
+        exists().where(Job.id == bindparam("job"), Job.token == bindparam("held")).label("is_held"),
+    )
+    .join(Delivery, Delivery.report_id == Report.id)
+    .where(Delivery.id == bindparam("delivery"))
+)
+_THE_DELIVERY = update(_deliveries).where(_deliveries.c.id == bindparam("delivery"))
+_MOVE = _THE_DELIVERY.values(state=bindparam("state"))
+_ANSWER = _THE_DELIVERY.values(
+    attempts=_deliveries.c.attempts + 1,
+    last_status=bindparam("last_status"),
+    last_answer=bindparam("last_answer"),
+)
+_ARRIVE = _ANSWER.values(
+    state=DeliveryState.DELIVERED,
+    delivered_at=bindparam("delivered_at"),
+    sop_class_uid=bindparam("sop_class_uid"),
+    sop_instance_uid=bindparam("sop_instance_uid"),
+    committed_at=None,
+)
+_NEWEST = select(func.max(Report.id)).where(Report.study_id == bindparam("study"))
+_STATES = select(Delivery.state).where(Delivery.report_id == _NEWEST.scalar_subquery())
+_IS_REPORTED_ANEW = select(
+    exists().where(Job.kind == JobKind.REPORT, Job.subject_id == bindparam("study"))
+)

@@ -1,4 +1,7 @@
-"""Reports: the story of a study, and the report that tells it."""
+"""Reports: the story of a study, and the report that tells it.
+
+What runs for each report is built once: building a statement costs more than running it.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session, undefer
 
-from worker.ledger.deliveries import settle_deliveries, withdraw
+from worker.ledger.deliveries import locked, settle_deliveries, withdraw
 from worker.ledger.jobs import Claim, move, note_dead_letters, owe, settle
 from worker.states import CompanionKind, DeliveryState, JobKind, JobState, StudyEvent
 from worker.tables import (
+    Base,
     Companion,
     Delivery,
     FindingRow,
     Instance,
     Job,
     Model,
-    Reception,
     Report,
     Study,
 )
@@ -65,8 +68,7 @@ class Story:
 
 def forget_receptions(session: Session, study_id: int, before: datetime) -> None:
     """Forget associations that were open when their node died: nobody else will close them."""
-    silent = (Reception.study_id == study_id, Reception.last_at <= before)
-    session.execute(delete(Reception).where(*silent))
+    session.execute(_FORGET, {"study": study_id, "before": before})
 
 
 def story(session: Session, study_id: int, now: datetime) -> Story | None:
@@ -76,17 +78,10 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
     When none has (it changed in between), those that the newest has not seen are owed first, and
     None is returned.
     """
-    study = session.get_one(Study, study_id, with_for_update=True)
+    study = locked(session, study_id)
     move(study, StudyEvent.QUIET)
-    instances = session.scalars(
-        select(Instance).where(Instance.study_id == study_id).order_by(Instance.id)
-    ).all()
-    rows = session.scalars(
-        select(FindingRow)
-        .where(FindingRow.instance_id.in_([i.id for i in instances]))
-        .options(undefer(FindingRow.heatmap))
-        .order_by(FindingRow.created_at, FindingRow.id)
-    ).all()
+    instances = session.scalars(_INSTANCES, {"study": study_id}).all()
+    rows = session.scalars(_FINDINGS, {"study": study_id}).all()
     newest = _model_of(rows, len(instances))
     by_instance = {row.instance_id: row for row in rows if row.model_id == newest}
     missing = [i for i in instances if i.id not in by_instance]
@@ -94,11 +89,10 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
         owe(session, JobKind.CLASSIFY, instance.id, study_id, now)
     if missing or newest is None:
         return None
-    last = session.scalar(
-        select(Report).where(Report.study_id == study_id).order_by(Report.revision.desc()).limit(1)
-    )
+    last = session.scalar(_LAST_REPORT, {"study": study_id})
     found = [(i, by_instance[i.id]) for i in instances]
-    return Story(study, session.get_one(Model, newest), found, last, _companions(session, study_id))
+    companions = {} if last is None else _companions(session, study_id)
+    return Story(study, session.get_one(Model, newest), found, last, companions)
 
 
 def _model_of(rows: Sequence[FindingRow], instances: int) -> int | None:
@@ -149,18 +143,15 @@ def save_report(
     LeaseLost
         When the study changed meanwhile: the report is out of date and nothing is written.
     """
-    study = session.get_one(Study, claim_.study_id, with_for_update=True)
+    study = locked(session, claim_.study_id)
     settle(session, claim_)
-    report = session.scalar(select(Report).where(Report.sop_instance_uid == new.sop_instance_uid))
+    report = session.scalar(_BY_UID, {"uid": new.sop_instance_uid})
     if report is None:
-        report = Report(
-            study_id=study.id, model_id=new.model_id, revision=new.revision,
-            sop_instance_uid=new.sop_instance_uid, sop_class_uid=new.sop_class_uid,
-            path=new.path, sha256=new.sha256, created_at=now,
-        )  # fmt: skip
+        report = Report(study_id=study.id, created_at=now, **asdict(new))
         session.add(report)
         session.flush()
-        _supersede(session, study.id, report.id)
+        if new.revision > 1:
+            _supersede(session, study.id, report.id)
     _add_companions(session, report, companions)
     _owe_deliveries(session, report, destinations, now)
     move(study, StudyEvent.REPORT_SAVED)
@@ -169,6 +160,8 @@ def save_report(
 
 
 def _add_companions(session: Session, report: Report, companions: Sequence[NewCompanion]) -> None:
+    if not companions:
+        return
     known = select(Companion.sop_instance_uid).where(Companion.report_id == report.id)
     there = set(session.scalars(known))
     for new in companions:
@@ -179,7 +172,7 @@ def _add_companions(session: Session, report: Report, companions: Sequence[NewCo
 def _owe_deliveries(
     session: Session, report: Report, destinations: Sequence[str], now: datetime
 ) -> None:
-    rows = session.scalars(select(Delivery).where(Delivery.report_id == report.id))
+    rows = session.scalars(_DELIVERIES, {"report": report.id})
     known = {delivery.destination: delivery for delivery in rows}
     for destination in destinations:
         if destination not in known:
@@ -210,3 +203,28 @@ def _supersede(session: Session, study_id: int, newest_report_id: int) -> None:
             withdraw(session, delivery)
     unconfirmed = (Job.kind == JobKind.COMMIT, Job.subject_id.in_([row.id for row, _ in earlier]))
     session.execute(delete(Job).where(*unconfirmed).execution_options(synchronize_session=False))
+
+
+# --- the statements --------------------------------------------------------------------------
+
+_receptions = Base.metadata.tables["receptions"]
+_FORGET = delete(_receptions).where(
+    _receptions.c.study_id == bindparam("study"),
+    _receptions.c.last_at <= bindparam("before", type_=_receptions.c.last_at.type),
+)
+_INSTANCES = select(Instance).where(Instance.study_id == bindparam("study")).order_by(Instance.id)
+_FINDINGS = (
+    select(FindingRow)
+    .join(Instance, Instance.id == FindingRow.instance_id)
+    .where(Instance.study_id == bindparam("study"))
+    .options(undefer(FindingRow.heatmap))
+    .order_by(FindingRow.created_at, FindingRow.id)
+)
+_LAST_REPORT = (
+    select(Report)
+    .where(Report.study_id == bindparam("study"))
+    .order_by(Report.revision.desc())
+    .limit(1)
+)
+_BY_UID = select(Report).where(Report.sop_instance_uid == bindparam("uid"))
+_DELIVERIES = select(Delivery).where(Delivery.report_id == bindparam("report"))
