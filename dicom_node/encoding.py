@@ -28,7 +28,7 @@ _ITEM: Final = b"\xfe\xff\x00\xe0"
 
 
 @cache
-def _attribute(keyword: str) -> tuple[BaseTag, str]:
+def attribute(keyword: str) -> tuple[BaseTag, str]:
     """Return tag and VR of an attribute."""
     tag = tag_for_keyword(keyword)
     if tag is None:
@@ -39,7 +39,7 @@ def _attribute(keyword: str) -> tuple[BaseTag, str]:
 @cache
 def _head(keyword: str) -> tuple[int, bytes, bool]:
     """Return an element up to its length, and whether that has 32 bits."""
-    tag, vr = _attribute(keyword)
+    tag, vr = attribute(keyword)
     return int(tag), struct.pack("<HH2s", tag.group, tag.element, vr.encode()), _is_long(vr)
 
 
@@ -55,7 +55,7 @@ def _encoded(keyword: str, value: Value) -> bytes:
         return b"".join(value)
     data = value.encode("latin-1")
     if len(data) % 2:
-        data += b"\0" if _attribute(keyword)[1] == "UI" else b" "
+        data += b"\0" if attribute(keyword)[1] == "UI" else b" "
     return data
 
 
@@ -83,6 +83,6 @@ def put(ds: Dataset, **values: Value) -> None:
     See :func:`dicom_node.identity.keep_bytes`.
     """
     for keyword, value in values.items():
-        tag, vr = _attribute(keyword)
+        tag, vr = attribute(keyword)
         data = _encoded(keyword, value)
         ds[tag] = RawDataElement(tag, vr, len(data), data, 0, False, True)

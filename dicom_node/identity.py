@@ -14,16 +14,17 @@ from pydicom.charset import (
     default_encoding,
     python_encoding,
 )
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName
 
 import dicom_node.privacy  # noqa: F401
+from dicom_node.encoding import attribute
 from dicom_node.modules import (
     CODE,
     COMPANIONS,
@@ -83,7 +84,10 @@ def copy_elements(
     """
     encodings = _encodings(terms)
     for keyword in keywords:
-        if dictionary_VR(keyword) == "SQ":
+        tag, vr = attribute(keyword)
+        if tag not in source:
+            continue
+        if vr == "SQ":
             items = _copied_items(source, keyword, terms)
             if items:
                 setattr(target, keyword, items)
@@ -100,8 +104,10 @@ def value_of(ds: Dataset, keyword: str) -> str:
     same bytes.
     """
     try:
-        elem: Any = ds.get_item(Tag(tag_for_keyword(keyword) or 0))
+        elem: Any = ds.get_item(attribute(keyword)[0])
         if isinstance(elem, RawDataElement):
+            if elem.VR == "UI":  # which no character set concerns
+                return (elem.value or b"").decode("latin-1").strip(" \0")
             codecs = _encodings(character_set(ds), default_encoding)
             elem = convert_raw_data_element(elem, encoding=codecs, ds=ds)
         value = None if elem is None else elem.value
@@ -118,8 +124,7 @@ def _as_text(value: Any) -> str:
 
 def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
     """Return an element's value as its bytes in little endian; None for what has no such value."""
-    tag = Tag(tag_for_keyword(keyword) or 0)
-    vr = dictionary_VR(tag)
+    tag, vr = attribute(keyword)
     if tag not in source:
         return None
     elem = source.get_item(tag)
@@ -188,7 +193,7 @@ def _best_character_set(source: Dataset, keywords: Iterable[str]) -> list[str]:
     if terms and all(term in python_encoding for term in terms):
         return terms
     text = b"".join(
-        _encoded_value(source, each) or b"" for each in keywords if dictionary_VR(each) in TEXT_VRS
+        _encoded_value(source, each) or b"" for each in keywords if attribute(each)[1] in TEXT_VRS
     )
     if text.isascii():
         return []
@@ -209,8 +214,7 @@ def _encodings(terms: Sequence[str], otherwise: str = "ascii") -> list[str]:
 
 def _put(report: Dataset, keyword: str, value: bytes) -> None:
     """Set an element from its bytes, under the VR of the dictionary (PS3.5 6.2)."""
-    tag = Tag(tag_for_keyword(keyword) or 0)
-    vr = dictionary_VR(tag)
+    tag, vr = attribute(keyword)
     if vr in CHARACTER_VRS:
         if b"\0" in value:
             value = value.rstrip(b" \0")  # a wrong, but frequent, padding

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import CursorResult, Result, bindparam, delete, insert, select
 from sqlalchemy.orm import Session, undefer
 
 from worker.ledger.deliveries import locked, settle_deliveries, withdraw
@@ -145,45 +146,71 @@ def save_report(
     """
     study = locked(session, claim_.study_id)
     settle(session, claim_)
-    report = session.scalar(_BY_UID, {"uid": new.sop_instance_uid})
-    if report is None:
-        report = Report(study_id=study.id, created_at=now, **asdict(new))
-        session.add(report)
-        session.flush()
-        if new.revision > 1:
-            _supersede(session, study.id, report.id)
-    _add_companions(session, report, companions)
-    _owe_deliveries(session, report, destinations, now)
+    known = session.scalar(_BY_UID, {"uid": new.sop_instance_uid})
+    report_id = _entered(session, study, new, now) if known is None else known
+    _add_companions(session, report_id, companions)
     move(study, StudyEvent.REPORT_SAVED)
+    if known is None:
+        for each in destinations:
+            _owe_delivery(session, study, _entered_delivery(session, report_id, each), each, now)
+        note_dead_letters(session, study)
+        return
+    _owe_deliveries(session, study, report_id, destinations, now)
     note_dead_letters(session, study)
     settle_deliveries(session, study)
 
 
-def _add_companions(session: Session, report: Report, companions: Sequence[NewCompanion]) -> None:
+def _entered(session: Session, study: Study, new: NewReport, now: datetime) -> int:
+    """Enter a report, and give its id."""
+    row = {"study_id": study.id, "created_at": now, **asdict(new)}
+    report_id = _id_of(session.execute(_ENTER_REPORT, row))
+    if new.revision > 1:
+        _supersede(session, study.id, report_id)
+    return report_id
+
+
+def _entered_delivery(session: Session, report_id: int, destination: str) -> int:
+    row = {
+        "report_id": report_id, "destination": destination, "state": DeliveryState.PENDING,
+        "attempts": 0,
+    }  # fmt: skip
+    return _id_of(session.execute(_ENTER_DELIVERY, row))
+
+
+def _id_of(entered: Result[Any]) -> int:
+    assert isinstance(entered, CursorResult)  # what INSERT gives
+    key = entered.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _add_companions(session: Session, report_id: int, companions: Sequence[NewCompanion]) -> None:
     if not companions:
         return
-    known = select(Companion.sop_instance_uid).where(Companion.report_id == report.id)
+    known = select(Companion.sop_instance_uid).where(Companion.report_id == report_id)
     there = set(session.scalars(known))
     for new in companions:
         if new.sop_instance_uid not in there:
-            session.add(Companion(report_id=report.id, **asdict(new)))
+            session.add(Companion(report_id=report_id, **asdict(new)))
 
 
 def _owe_deliveries(
-    session: Session, report: Report, destinations: Sequence[str], now: datetime
+    session: Session, study: Study, report_id: int, destinations: Sequence[str], now: datetime
 ) -> None:
-    rows = session.scalars(_DELIVERIES, {"report": report.id})
-    known = {delivery.destination: delivery for delivery in rows}
-    for destination in destinations:
-        if destination not in known:
-            known[destination] = Delivery(
-                report_id=report.id, destination=destination, state=DeliveryState.PENDING
-            )
-            session.add(known[destination])
-    session.flush()
-    for delivery in known.values():
-        if delivery.state == DeliveryState.PENDING:
-            owe(session, JobKind.DELIVER, delivery.id, report.study_id, now, delivery.destination)
+    """Owe what is not delivered yet of a report that is known, and to all destinations."""
+    known = session.execute(_DELIVERIES, {"report": report_id}).all()
+    for row in known:
+        if row.state == DeliveryState.PENDING:
+            _owe_delivery(session, study, row.id, row.destination, now)
+    for each in destinations:
+        if each not in {row.destination for row in known}:
+            _owe_delivery(session, study, _entered_delivery(session, report_id, each), each, now)
+
+
+def _owe_delivery(
+    session: Session, study: Study, delivery_id: int, destination: str, now: datetime
+) -> None:
+    owe(session, JobKind.DELIVER, delivery_id, study.id, now, destination)
 
 
 def _supersede(session: Session, study_id: int, newest_report_id: int) -> None:
@@ -226,5 +253,9 @@ _LAST_REPORT = (
     .order_by(Report.revision.desc())
     .limit(1)
 )
-_BY_UID = select(Report).where(Report.sop_instance_uid == bindparam("uid"))
-_DELIVERIES = select(Delivery).where(Delivery.report_id == bindparam("report"))
+_BY_UID = select(Report.id).where(Report.sop_instance_uid == bindparam("uid"))
+_ENTER_REPORT = insert(Base.metadata.tables["reports"])
+_ENTER_DELIVERY = insert(Base.metadata.tables["deliveries"])
+_DELIVERIES = select(Delivery.id, Delivery.destination, Delivery.state).where(
+    Delivery.report_id == bindparam("report")
+)
