@@ -185,8 +185,6 @@ class Archive:
 
     def keep(self, study_instance_uid: str, sop_instance_uid: str, draft: Draft) -> StoredFile:
         """Store what was drafted, as `write` does, and with its errors."""
-        if draft.error is not None:
-            raise draft.error
 
         def read() -> bytes:
             with draft.open() as file:

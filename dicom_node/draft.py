@@ -67,7 +67,15 @@ class Draft:
             self.error = error
 
     def open(self) -> BinaryIO:
-        """Open it for reading, from its beginning."""
+        """Open it for reading, from its beginning.
+
+        Raises
+        ------
+        OSError
+            When not all of it was written.
+        """
+        if self.error is not None:
+            raise self.error
         file = os.fdopen(os.dup(self.descriptor), "rb")
         file.seek(0)
         return file

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from dicom_node import incoming
 from dicom_node.archive import MARK, Archive
+from dicom_node.incoming import DataSet
 from dicom_node.reception import Outcome, Received, handle_store
 from tests.datasets import ROOT, image, part10
 from tests.disks import ForgetfulDisk, Killed, Stops, kill, watched
@@ -47,8 +49,8 @@ class Ledger:
 class Scene:
     """An archive on a disk that forgets, and those who write there, each a process of its own."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, drafted: bool) -> None:
+        self.root, self.drafted = root, drafted
         self.disk, self.stops, self.ledger = ForgetfulDisk(root), Stops(), Ledger()
         self.home = root / "home" / "archive"
 
@@ -57,16 +59,22 @@ class Scene:
         return Archive(self.home)
 
     def store(self, ds: Any, archive: Archive | None = None) -> int:
-        data = part10(ds)
+        data, archive = part10(ds), archive or self.archive()
+        data_set = DataSet(lambda: archive.draft(data[:132]))
+        if self.drafted:
+            data_set.write(data[132:])
+            assert data_set.draft is not None
         event = SimpleNamespace(
             encoded_dataset=lambda: data,
             request=SimpleNamespace(
-                AffectedSOPClassUID=ds.SOPClassUID, AffectedSOPInstanceUID=ds.SOPInstanceUID
+                AffectedSOPClassUID=ds.SOPClassUID,
+                AffectedSOPInstanceUID=ds.SOPInstanceUID,
+                DataSet=data_set,
             ),
             context=SimpleNamespace(transfer_syntax="1.2.840.10008.1.2.1"),
             assoc=SimpleNamespace(requestor=SimpleNamespace(ae_title="MODALITY")),
         )
-        status = handle_store(event, archive or self.archive(), self.ledger)
+        status = handle_store(event, archive, self.ledger)
         if status == 0x0000:
             self.check(ds.SOPInstanceUID)
         return status
@@ -127,14 +135,17 @@ class Scene:
         assert statuses == [0x0000]
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[], Scene]]:
+@pytest.fixture(params=["in memory", "while it comes"])
+def make(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Scene]]:
     scenes: list[Scene] = []
+    monkeypatch.setattr(incoming, "IN_MEMORY", 0)
 
     def make() -> Scene:
         root = tmp_path / str(len(scenes))
         root.mkdir()
-        scenes.append(Scene(root))
+        scenes.append(Scene(root, drafted=request.param == "while it comes"))
         return scenes[-1]
 
     yield make
