@@ -9,12 +9,13 @@ SEED ?= 1
 STUDIES ?= 60
 SECONDS ?= 120
 
-.PHONY: demo test chaos train-smoke soak model check format conformance lock clean
+.PHONY: demo test bench chaos train-smoke soak model check format conformance lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [IMAGES=folder]   run the main job on real radiographs; reports and pictures in demo-out/"
 	@echo "make test                   formatter, linter, types, import rules, and the whole test suite"
+	@echo "make bench                  measure speed, beside DCMTK and Orthanc; half an hour; benchmarks/README.md"
 	@echo "make chaos SEED=n           let everything die at random under load, and count; a few minutes"
 	@echo "make train-smoke            train on generated images for a minute; does the loss fall, is it served?"
 	@echo "make soak [ASSOCIATIONS=20000]      good and hostile associations with a real node; what does it keep?"
@@ -42,6 +43,10 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/pytest
+
+# Nothing else should run meanwhile. One of them alone: .venv/bin/python -m benchmarks.reception
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks --write
 
 # A run is repeated by its seed: make chaos SEED=1 [STUDIES=60] [SECONDS=120]
 chaos: $(STAMP)

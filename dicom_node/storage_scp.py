@@ -12,6 +12,7 @@ from typing import Any
 
 from pynetdicom import AE, evt
 
+from dicom_node.answer import quicken
 from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.commitment_scp import CommitmentSCP
@@ -223,6 +224,7 @@ def _prepare(
     connection.settimeout(config.network_timeout_s)
     opening_s = min(_ARTIM_S, config.network_timeout_s)
     prompt, incoming = Prompt(assoc), Incoming(assoc, archive)
+    quicken(assoc)
     guard = Guard(assoc, Limits(config.maximum_pdu, opening_s, config.network_timeout_s))
     run = assoc.run
 
