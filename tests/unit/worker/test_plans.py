@@ -113,6 +113,8 @@ def _classify(ask: Ask, model: int) -> None:
     ask("claimed_instances", lambda s: ledger.claimed_instances(s, claims))
     ask("extend", lambda s: ledger.extend(s, claims[0], NOW + timedelta(seconds=300)))
     ask("save_finding", lambda s: ledger.save_finding(s, claims[0], model, FOUND, NOW))
+    rest = dict.fromkeys(claims[6:], FOUND)
+    assert ask("save_findings", lambda s: ledger.save_findings(s, model, rest, NOW)) == set(rest)
     ask("ready_studies", lambda s: ledger.ready_studies(
         s, [each.study_id for each in claims], NOW, SILENCE))  # fmt: skip
     ask("put_back", lambda s: ledger.put_back(s, claims[1], NOW, "failed"))
@@ -137,9 +139,8 @@ def _deliver(desk: Desk, ask: Ask) -> None:
     (claim,) = _claim(ask, DELIVER, destination=PACS)
     (other,) = _claim(ask, DELIVER, destination=OTHER)
     assert _claim(ask, DELIVER, destination=AWAY) == []
-    _, report = ask("delivery_of", lambda s: ledger.delivery_of(s, claim))
+    report = ask("report_to_send", lambda s: ledger.report_to_send(s, claim))
     ask("companions_of", lambda s: ledger.companions_of(s, report.id, list(CompanionKind)))
-    assert not ask("withdraw_superseded", lambda s: ledger.withdraw_superseded(s, claim))
     taken = delivered(0, report.sop_instance_uid)
     ask("save_delivered", lambda s: ledger.save_delivered(s, claim, taken, "0", NOW, commit=True))
     ask("save_failed_delivery", lambda s: ledger.save_failed_delivery(s, other, None, "no", NOW))
