@@ -28,7 +28,7 @@ from dicom_node import storage_scu
 from dicom_node.archive import Archive
 from dicom_node.peer import Peer
 from dicom_node.storage_scp import Received
-from worker import database, delivering, ledger, node, steps
+from worker import database, delivering, ledger, node, reporting
 from worker.desk import Desk
 from worker.ledger import NewFinding
 from worker.settings import Settings
@@ -107,7 +107,7 @@ def one_each() -> Iterator[None]:
     """Claim one study, and send one report by an association, at a time."""
     over = property(lambda line: line.has_answered)
     with (
-        patch.object(steps, "REPORTS_AT_ONCE", 1),
+        patch.object(reporting, "REPORTS_AT_ONCE", 1),
         patch.object(delivering, "AT_ONCE", 1),
         patch.object(delivering._Line, "is_over", over),
     ):
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> list[sheet.Figure]:
         receive(desk, next(numbers), count)
         peer = str(desk.settings.destinations[0].peer)
         send = storage_scu.delivering
-        costs["report", how].append(cost(lambda: steps.report(desk, _nobody)))
+        costs["report", how].append(cost(lambda: reporting.report(desk, _nobody)))
         costs["deliver", how].append(cost(lambda: delivering.deliver(desk, peer, send, _nobody)))
 
     with rig.pacs() as (peer, _), desk(peer) as ours:

@@ -19,7 +19,7 @@ from dicom_node.commitment import Commitment
 from dicom_node.storage_scp import Outcome
 from tests import datasets
 from tests.fakes import AtOnce, Bells, Clock, FakeAsk, FakeClassifier, FakeSend, new_uid, received
-from worker import classifying, committing, delivering, ledger, node, results, steps
+from worker import classifying, committing, delivering, ledger, node, reporting, results
 from worker.desk import Desk
 from worker.explaining import Explain
 from worker.settings import Settings
@@ -88,7 +88,7 @@ class Ward:
         )
 
     def report(self) -> int:
-        return steps.report(self.desk, self.bells)
+        return reporting.report(self.desk, self.bells)
 
     def deliver(self, destination: str = PACS) -> int:
         return delivering.deliver(self.desk, destination, self.send, self.bells)

@@ -17,9 +17,9 @@ from dicom_node.archive import Archive
 from dicom_node.errors import InstanceError
 from worker.ledger import NewCompanion, Story
 from worker.reading import ArchiveAway, open_stored, pixels_of, read_header
-from worker.reporting import answer_of, device_of, instance_finding, store
 from worker.states import CompanionKind, Finding
 from worker.tables import FindingRow, Instance
+from worker.writing import answer_of, device_of, instance_finding, store
 
 if TYPE_CHECKING:
     from dicom_node.decoder_child import Decoder

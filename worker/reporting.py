@@ -1,143 +1,154 @@
-"""From the ledger's story of a study to the bytes of its report."""
+"""The step after classification: to report. What it works with is passed in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import logging
+import math
+import time
+from collections.abc import Callable
 
-from dicom_node.archive import Archive, StoredFile
-from dicom_node.errors import InvalidInstance
-from worker.ledger import NewReport, Story
-from worker.reading import ArchiveAway, read_header
-from worker.tables import FindingRow, Instance, Model
+from dicom_node.errors import InstanceError
+from worker import ledger
+from worker.companions import write_companions
+from worker.database import DATABASE_AWAY
+from worker.desk import Bell, Desk, held, release
+from worker.ledger import Claim, LeaseLost
+from worker.reading import ArchiveAway, FileGone
+from worker.states import JobKind
+from worker.tables import Study
+from worker.writing import write_report
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
+log = logging.getLogger(__name__)
 
-    from dicom_node.report import AlgorithmDevice, InstanceFinding
+# How many studies are claimed at once for their reports. Nothing waits for others to come.
+REPORTS_AT_ONCE = 16
+# No other is begun by a step that is this old, so that a worker stops soon.
+REPORTING_S = 10.0
+# How often deliveries are announced at most while reports are made.
+RING_EVERY_S = 0.25
 
 
-def write_report(archive: Archive, story: Story) -> NewReport:
-    """Build the report of a study and write it to the archive.
+def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
+    """Report the studies that are ready, one after the other; return how many were claimed.
 
-    Everything in it follows from the ledger, so that a retry writes the same bytes.
-
-    Raises
-    ------
-    ArchiveAway
-        When the archive cannot be read, or takes nothing now.
+    What becomes ready meanwhile is reported as well, for a while; then another turn is announced.
     """
-    from dicom_node import report as sr
+    count, began_at = 0, time.monotonic()
 
-    study, model, last = story.study, story.model, story.last_report
-    evidence = [read_header(archive, instance.path) for instance, _ in story.findings]
-    _require_one_patient(evidence)
-    if last is not None and last.sop_instance_uid == _story_uid(story, last.revision):
-        return NewReport(
-            last.sop_instance_uid,
-            last.sop_class_uid,
-            last.path,
-            last.sha256,
-            last.revision,
-            last.model_id,
-        )
-    revision = 1 if last is None else last.revision + 1
-    uid = _story_uid(story, revision)
-    data = sr.build_report(
-        evidence,
-        [instance_finding(instance, row) for instance, row in story.findings],
-        device_of(model),
-        sop_instance_uid=uid,
-        series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
-        revision=revision,
-        # Without a time zone in the study, times in it are local: so is this one.
-        content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
-        predecessor=None if last is None else read_header(archive, last.path),
-    )
-    stored = store(archive, study.study_instance_uid, uid, data)
-    return NewReport(uid, sr.SOP_CLASS_UID, stored.path, stored.sha256, revision, model.id)
+    def is_over() -> bool:
+        return time.monotonic() - began_at >= REPORTING_S
+
+    while claims := _claim_studies(desk):
+        count += len(claims)
+        if len(claims) == REPORTS_AT_ONCE:
+            announce(Bell(JobKind.REPORT))  # to another worker, as there may be more
+        with held(desk, claims, desk.settings.step_limit_s), _Deliveries(desk, announce) as owed:
+            for number, claim in enumerate(claims):
+                if number and is_over():
+                    release(desk, claims[number:])
+                    break
+                _report_or_say_why(desk, claim, announce, owed)
+        if is_over():
+            announce(Bell(JobKind.REPORT))
+            break
+    return count
 
 
-def _story_uid(story: Story, revision: int) -> str:
-    """Name the report that tells this story: with other answers it is another report.
-
-    Probabilities are rounded, as they depend a little on which batch an instance was in.
-    """
-    from dicom_node import report as sr
-
-    told = [f"{i.sop_instance_uid} {answer_of(row)}" for i, row in story.findings]
-    return sr.report_uid(
-        story.study.study_instance_uid, [*told, f"revision {revision}"], story.model.digest
-    )
+def _claim_studies(desk: Desk) -> list[Claim]:
+    now, limit = desk.clock(), REPORTS_AT_ONCE
+    with desk.sessions() as session, session.begin():
+        return ledger.claim(session, JobKind.REPORT, limit, now, desk.lease, silence=desk.silence)
 
 
-def answer_of(row: FindingRow) -> str:
-    """Spell a finding in the same way each time, for the UIDs of what tells it."""
-    values = ("" if p is None else f"{p:.3f}" for p in (row.pneumonia, row.bacterial, row.viral))
-    return " ".join([row.reason or row.finding or "", *values, *sorted(row.flags)])
+class _Deliveries:
+    """Announces what destinations are owed: the first at once, those soon after it together."""
+
+    def __init__(self, desk: Desk, announce: Callable[[Bell], None]) -> None:
+        self._desk, self._announce = desk, announce
+        self._rung_at = -math.inf
+        self._silent = False
+
+    def __enter__(self) -> _Deliveries:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._silent:
+            self._ring()
+
+    def grow(self) -> None:
+        """Announce another one, if not right after the last."""
+        self._silent = time.monotonic() - self._rung_at < RING_EVERY_S
+        if not self._silent:
+            self._ring()
+
+    def _ring(self) -> None:
+        for each in self._desk.settings.destinations:
+            self._announce(Bell(JobKind.DELIVER, str(each.peer)))
+        self._rung_at = time.monotonic()
 
 
-def _require_one_patient(evidence: Sequence[Dataset]) -> None:
-    """Refuse a study whose instances name different patients: a report would be about one of them.
-
-    Raises
-    ------
-    InvalidInstance
-        For a person to sort out.
-    """
-    from dicom_node.identity import value_of
-
-    patients = {value_of(ds, "PatientID").strip() for ds in evidence}
-    if patients == {""}:  # an emergency, or a device that knows no better: there are the names
-        names = {value_of(ds, "PatientName").strip(" ^=").casefold() for ds in evidence}
-        patients = names - {""}
-    if len(patients) > 1:
-        raise InvalidInstance(
-            "MIXED_PATIENTS", f"the {len(evidence)} instances name {len(patients)} patients"
-        )
-
-
-def store(archive: Archive, study_uid: str, sop_instance_uid: str, data: bytes) -> StoredFile:
-    """Write an object of ours to the archive.
-
-    Raises
-    ------
-    ArchiveAway
-        When it takes nothing now.
-    """
+def _report_or_say_why(
+    desk: Desk, claim: Claim, announce: Callable[[Bell], None], owed: _Deliveries
+) -> None:
+    if claim.deaths >= desk.settings.max_attempts:
+        with desk.sessions() as session, session.begin():
+            ledger.bury(session, claim, "it ended its worker each time")
+        return
     try:
-        return archive.write(study_uid, sop_instance_uid, data)
-    except OSError as error:
-        raise ArchiveAway.because(error) from error
+        _report_one(desk, claim, announce, owed)
+    except LeaseLost:
+        uid = _study_uid(desk, claim)
+        log.info("study %s changed while it was reported; it is reported anew", uid)
+        with desk.sessions() as session, session.begin():
+            ledger.take_death_back(session, claim)
+    except ArchiveAway as error:
+        log.warning("study %s cannot be reported now: %s", _study_uid(desk, claim), error)
+        with desk.sessions() as session, session.begin():
+            ledger.put_back(session, claim, desk.shortly(), str(error), counts=False)
+    except (InstanceError, FileGone) as error:
+        log.error(  # noqa: TRY400  the line says it all
+            "study %s cannot be reported: %s", _study_uid(desk, claim), error
+        )
+        _try_report_later(desk, claim, error)
+    except DATABASE_AWAY:
+        raise  # says nothing of the study, and nothing can be saved of it now
+    except Exception as error:
+        log.exception("study %s could not be reported", _study_uid(desk, claim))
+        _try_report_later(desk, claim, error)
 
 
-def instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
-    """Give what was found in an instance as a report tells it."""
-    from dicom_node.report import InstanceFinding
+def _report_one(
+    desk: Desk, claim: Claim, announce: Callable[[Bell], None], owed: _Deliveries
+) -> None:
+    with desk.sessions() as session, session.begin():
+        story = ledger.story(session, claim.study_id, desk.clock())
+        ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
+        if story is None:
+            words = "instances are to be classified"
+            ledger.put_back(session, claim, desk.clock(), words, counts=False)
+    if story is None:
+        announce(Bell(JobKind.CLASSIFY))
+        return
+    new = write_report(desk.archive, story)
+    companions = write_companions(desk.archive, desk.decoder, story, desk.settings.companions)
+    destinations = [str(each.peer) for each in desk.settings.destinations]
+    with desk.sessions() as session, session.begin():
+        ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
+    uid = story.study.study_instance_uid
+    log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
+    owed.grow()
 
-    return InstanceFinding(
-        sop_instance_uid=instance.sop_instance_uid,
-        assessed=row.assessed,
-        reason=row.reason,
-        finding=row.finding,
-        pneumonia=row.pneumonia,
-        bacterial=row.bacterial,
-        viral=row.viral,
-        flags=tuple(row.flags),
-    )
+
+def _study_uid(desk: Desk, claim: Claim) -> str:
+    with desk.sessions() as session:
+        return session.get_one(Study, claim.study_id).study_instance_uid
 
 
-def device_of(model: Model) -> AlgorithmDevice:
-    """Give a model as a report names it."""
-    from dicom_node.report import AlgorithmDevice
-
-    details = model.details
-    return AlgorithmDevice(
-        name=model.name,
-        version=model.version,
-        digest=model.digest,
-        threshold=details["threshold"],
-        undetermined=tuple(details["undetermined"]),
-        temperature=details["temperature"],
-        calibrated=details["calibrated"],
-    )
+def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:
+    told = isinstance(error, InstanceError | FileGone)
+    words = str(error) if told else type(error).__name__
+    with desk.sessions() as session, session.begin():
+        if claim.tries >= desk.settings.max_attempts or isinstance(error, InstanceError):
+            ledger.bury(session, claim, words)
+        else:
+            ledger.put_back(session, claim, desk.back_off(claim.tries, 1, 60), words)

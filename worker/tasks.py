@@ -58,7 +58,7 @@ QUEUES = {
 NEEDED = {
     "gpu": ("worker.classifying",),
     "io": (
-        "worker.steps",
+        "worker.reporting",
         "worker.delivering",
         "worker.committing",
         "dicom_node.report",
@@ -135,9 +135,9 @@ def classify() -> None:
 @_guarded
 def report() -> None:
     """Report the studies that are ready."""
-    from worker import steps
+    from worker import reporting
 
-    steps.report(composition.desk(), announce)
+    reporting.report(composition.desk(), announce)
 
 
 @app.task(name="deliver")

@@ -15,7 +15,7 @@ def test_a_traceback_in_our_own_format_is_found(tmp_path: Path) -> None:
     formatter = logs._Formatter(logs.FORMAT, "%Y-%m-%dT%H:%M:%S")
     (tmp_path / "io-1.001.log").write_text(f"{formatter.format(_failure())}\n")
     assert list(tracebacks(tmp_path)) == [
-        "1 x io-1: worker.steps: KeyError in chaos/test_logs.py _fail"
+        "1 x io-1: worker.reporting: KeyError in chaos/test_logs.py _fail"
     ]
 
 
@@ -24,7 +24,7 @@ def _failure() -> logging.LogRecord:
         _fail()
     except KeyError:
         words, caught = "a study could not be reported", sys.exc_info()
-        return logging.LogRecord("worker.steps", logging.ERROR, "", 1, words, None, caught)
+        return logging.LogRecord("worker.reporting", logging.ERROR, "", 1, words, None, caught)
 
 
 def _fail() -> NoReturn:

@@ -19,7 +19,7 @@ READING = (
     "dicom_node.header",
     "worker.reading",
     "worker.node",
-    "worker.steps",
+    "worker.reporting",
 )
 
 

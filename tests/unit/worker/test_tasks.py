@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import ConfigurationError
 from tests.e2e.programs import clean_environment, wait_until
-from worker import classifying, committing, composition, delivering, embedded, steps, tasks
+from worker import classifying, committing, composition, delivering, embedded, reporting, tasks
 from worker.desk import GO_ON_S
 from worker.settings import Settings
 
@@ -143,7 +143,7 @@ def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     called: list[tuple[Any, ...]] = []
     steps_of = {
         classifying: ("classify",),
-        steps: ("report",),
+        reporting: ("report",),
         delivering: ("deliver",),
         committing: ("commit",),
     }

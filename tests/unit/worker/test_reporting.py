@@ -17,7 +17,7 @@ from dicom_node.errors import PeerError
 from model.predict import Prediction
 from tests.fakes import FakeClassifier, model_info, new_uid
 from tests.ward import PACS, Killed, Ward, chest, words
-from worker import ledger, reporting, steps
+from worker import ledger, reporting, writing
 from worker.desk import Bell
 from worker.states import JobKind
 from worker.tables import Reception, Study
@@ -98,8 +98,8 @@ def test_another_worker_is_called_when_more_studies_may_be_ready(
     ward.classify()
     ward.clock.forward(ward.settings.quiet_s)
     ward.bells.rung.clear()
-    monkeypatch.setattr(steps, "REPORTS_AT_ONCE", 2)
-    monkeypatch.setattr(steps, "REPORTING_S", 0)
+    monkeypatch.setattr(reporting, "REPORTS_AT_ONCE", 2)
+    monkeypatch.setattr(reporting, "REPORTING_S", 0)
     assert ward.report() == 2
     assert ward.bells.rung.count(Bell(JobKind.REPORT)) == 2
     left = [job for job in ward.jobs() if job.kind == JobKind.REPORT]
@@ -110,14 +110,14 @@ def test_another_worker_is_called_when_more_studies_may_be_ready(
 def test_a_study_whose_report_ends_its_worker_is_tried_alone(
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = steps.write_report
+    write = reporting.write_report
 
     def die(archive: Archive, story: ledger.Story) -> ledger.NewReport:
         if story.study.study_instance_uid == poisonous:
             raise Killed
         return write(archive, story)
 
-    monkeypatch.setattr(steps, "write_report", die)
+    monkeypatch.setattr(reporting, "write_report", die)
     poisonous, *_ = (ward.receive_study() for _ in range(3))
     ward.classify()
     ward.clock.forward(ward.settings.quiet_s)
@@ -147,10 +147,10 @@ def test_a_report_of_instances_without_type_2_attributes_is_made(ward: Ward) -> 
 
 def test_the_same_story_gives_the_same_bytes(ward: Ward) -> None:
     study = ready(ward, 2)
-    first = reporting.write_report(ward.archive, ward.story(study))
+    first = writing.write_report(ward.archive, ward.story(study))
     data = ward.archive.read(first.path)
     ward.clock.forward(3600)
-    assert reporting.write_report(ward.archive, ward.story(study)) == first
+    assert writing.write_report(ward.archive, ward.story(study)) == first
     assert ward.archive.read(first.path) == data
 
 
@@ -245,7 +245,7 @@ def test_a_report_that_kills_its_worker_is_given_up_in_the_end(
     def die(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(steps, "write_report", die)
+    monkeypatch.setattr(reporting, "write_report", die)
     ready(ward)
     for _ in range(3):
         with pytest.raises(Killed):
@@ -260,14 +260,14 @@ def test_an_image_that_comes_during_the_report_is_in_the_report(
 ) -> None:
     study = ready(ward)
     late = chest(study)
-    write = steps.write_report
+    write = reporting.write_report
 
     def meanwhile(archive: Archive, story: ledger.Story) -> ledger.NewReport:
         monkeypatch.undo()
         ward.receive(late)
         return write(archive, story)
 
-    monkeypatch.setattr(steps, "write_report", meanwhile)
+    monkeypatch.setattr(reporting, "write_report", meanwhile)
     ward.report()
     assert ward.reports() == []
     ward.work(seconds=5)

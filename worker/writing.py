@@ -1,0 +1,143 @@
+"""From the ledger's story of a study to the bytes of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dicom_node.archive import Archive, StoredFile
+from dicom_node.errors import InvalidInstance
+from worker.ledger import NewReport, Story
+from worker.reading import ArchiveAway, read_header
+from worker.tables import FindingRow, Instance, Model
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from dicom_node.report import AlgorithmDevice, InstanceFinding
+
+
+def write_report(archive: Archive, story: Story) -> NewReport:
+    """Build the report of a study and write it to the archive.
+
+    Everything in it follows from the ledger, so that a retry writes the same bytes.
+
+    Raises
+    ------
+    ArchiveAway
+        When the archive cannot be read, or takes nothing now.
+    """
+    from dicom_node import report as sr
+
+    study, model, last = story.study, story.model, story.last_report
+    evidence = [read_header(archive, instance.path) for instance, _ in story.findings]
+    _require_one_patient(evidence)
+    if last is not None and last.sop_instance_uid == _story_uid(story, last.revision):
+        return NewReport(
+            last.sop_instance_uid,
+            last.sop_class_uid,
+            last.path,
+            last.sha256,
+            last.revision,
+            last.model_id,
+        )
+    revision = 1 if last is None else last.revision + 1
+    uid = _story_uid(story, revision)
+    data = sr.build_report(
+        evidence,
+        [instance_finding(instance, row) for instance, row in story.findings],
+        device_of(model),
+        sop_instance_uid=uid,
+        series_instance_uid=sr.report_series_uid(study.study_instance_uid, model.digest),
+        revision=revision,
+        # Without a time zone in the study, times in it are local: so is this one.
+        content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
+        predecessor=None if last is None else read_header(archive, last.path),
+    )
+    stored = store(archive, study.study_instance_uid, uid, data)
+    return NewReport(uid, sr.SOP_CLASS_UID, stored.path, stored.sha256, revision, model.id)
+
+
+def _story_uid(story: Story, revision: int) -> str:
+    """Name the report that tells this story: with other answers it is another report.
+
+    Probabilities are rounded, as they depend a little on which batch an instance was in.
+    """
+    from dicom_node import report as sr
+
+    told = [f"{i.sop_instance_uid} {answer_of(row)}" for i, row in story.findings]
+    return sr.report_uid(
+        story.study.study_instance_uid, [*told, f"revision {revision}"], story.model.digest
+    )
+
+
+def answer_of(row: FindingRow) -> str:
+    """Spell a finding in the same way each time, for the UIDs of what tells it."""
+    values = ("" if p is None else f"{p:.3f}" for p in (row.pneumonia, row.bacterial, row.viral))
+    return " ".join([row.reason or row.finding or "", *values, *sorted(row.flags)])
+
+
+def _require_one_patient(evidence: Sequence[Dataset]) -> None:
+    """Refuse a study whose instances name different patients: a report would be about one of them.
+
+    Raises
+    ------
+    InvalidInstance
+        For a person to sort out.
+    """
+    from dicom_node.identity import value_of
+
+    patients = {value_of(ds, "PatientID").strip() for ds in evidence}
+    if patients == {""}:  # an emergency, or a device that knows no better: there are the names
+        names = {value_of(ds, "PatientName").strip(" ^=").casefold() for ds in evidence}
+        patients = names - {""}
+    if len(patients) > 1:
+        raise InvalidInstance(
+            "MIXED_PATIENTS", f"the {len(evidence)} instances name {len(patients)} patients"
+        )
+
+
+def store(archive: Archive, study_uid: str, sop_instance_uid: str, data: bytes) -> StoredFile:
+    """Write an object of ours to the archive.
+
+    Raises
+    ------
+    ArchiveAway
+        When it takes nothing now.
+    """
+    try:
+        return archive.write(study_uid, sop_instance_uid, data)
+    except OSError as error:
+        raise ArchiveAway.because(error) from error
+
+
+def instance_finding(instance: Instance, row: FindingRow) -> InstanceFinding:
+    """Give what was found in an instance as a report tells it."""
+    from dicom_node.report import InstanceFinding
+
+    return InstanceFinding(
+        sop_instance_uid=instance.sop_instance_uid,
+        assessed=row.assessed,
+        reason=row.reason,
+        finding=row.finding,
+        pneumonia=row.pneumonia,
+        bacterial=row.bacterial,
+        viral=row.viral,
+        flags=tuple(row.flags),
+    )
+
+
+def device_of(model: Model) -> AlgorithmDevice:
+    """Give a model as a report names it."""
+    from dicom_node.report import AlgorithmDevice
+
+    details = model.details
+    return AlgorithmDevice(
+        name=model.name,
+        version=model.version,
+        digest=model.digest,
+        threshold=details["threshold"],
+        undetermined=tuple(details["undetermined"]),
+        temperature=details["temperature"],
+        calibrated=details["calibrated"],
+    )
