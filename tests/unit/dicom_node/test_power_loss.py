@@ -17,6 +17,7 @@ import pytest
 
 from dicom_node import incoming
 from dicom_node.archive import MARK, Archive
+from dicom_node.draft import Draft
 from dicom_node.incoming import DataSet
 from dicom_node.reception import Outcome, Received, handle_store
 from tests.datasets import ROOT, image, part10
@@ -50,7 +51,7 @@ class Scene:
     """An archive on a disk that forgets, and those who write there, each a process of its own."""
 
     def __init__(self, root: Path, *, drafted: bool) -> None:
-        self.root, self.drafted = root, drafted
+        self.root, self.drafted, self.drafts = root, drafted, list[Draft]()
         self.disk, self.stops, self.ledger = ForgetfulDisk(root), Stops(), Ledger()
         self.home = root / "home" / "archive"
 
@@ -64,6 +65,7 @@ class Scene:
         if self.drafted:
             data_set.write(data[132:])
             assert data_set.draft is not None
+            self.drafts.append(data_set.draft)
         event = SimpleNamespace(
             encoded_dataset=lambda: data,
             request=SimpleNamespace(
@@ -151,6 +153,8 @@ def make(
     yield make
     for scene in scenes:
         scene.disk.close()
+        for draft in scene.drafts:
+            draft.discard()
 
 
 def numbered(number: int, **attributes: Any) -> Any:
