@@ -19,6 +19,8 @@ from typing import Any, Final
 _LOOK_S: Final = 0.1
 # As often as the library looks, where there is no connection to wait for.
 _POLL_S: Final = 0.001
+# How long a sender takes at most that sends the next instance when the last one is answered.
+_SOON_S: Final = 0.002
 # PS3.8 9.2.1: waiting for the peer to close what is over.
 _OVER: Final = "Sta13"
 
@@ -48,6 +50,16 @@ class Prompt:
     def close(self) -> None:
         """Give back what was waited with, after the association's end."""
         self._wake.close()
+
+    def next_message(self) -> tuple[Any, int] | None:
+        """Give the message that follows another at once, with its context id; None if none does.
+
+        The library would sleep before it looks for it.
+        """
+        if not self._checkpoint.is_rung_within(_SOON_S) or self._assoc._kill:
+            return None
+        context_id, message = self._assoc.dimse.get_msg(block=False)
+        return None if message is None else (message, context_id)
 
     def _is_idle(self) -> bool:
         """Tell whether the association's own thread has nothing to do."""
@@ -181,6 +193,11 @@ class _Checkpoint:
     def ring(self) -> None:
         """Say that there is something to do."""
         self._rung.set()
+
+    def is_rung_within(self, timeout_s: float) -> bool:
+        """Wait until there is something to do, for a moment; tell whether the thread may do it."""
+        self._rung.clear()
+        return (not self._is_idle() or self._rung.wait(timeout_s)) and self._may_pass.is_set()
 
     def wait(self) -> None:
         """Wait until the thread may go on, and has a reason to."""

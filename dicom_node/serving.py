@@ -6,6 +6,8 @@ import logging
 import threading
 from typing import Any
 
+from dicom_node.prompt import Prompt
+
 log = logging.getLogger(__name__)
 
 # Where an association keeps it: an attribute of the object that stands for it.
@@ -22,15 +24,17 @@ class Serving:
     ----------
     assoc : pynetdicom.association.Association
         An acceptor whose threads have not started yet.
+    prompt : Prompt
+        What tells it of the next request.
     """
 
-    def __init__(self, assoc: Any) -> None:
-        self._assoc = assoc
+    def __init__(self, assoc: Any, prompt: Prompt) -> None:
+        self._assoc, self._prompt = assoc, prompt
         self._serve = assoc._serve_request
         self._lock = threading.Lock()
         self._under_way = 0
         self._is_ending = False
-        assoc._serve_request = self._serve_whole
+        assoc._serve_request = self._serve_in_a_row
         vars(assoc)[_SERVING] = self
 
     def end(self) -> None:
@@ -40,6 +44,14 @@ class Serving:
             is_idle = not self._under_way
         if is_idle:
             self._assoc.abort(block=False)
+
+    def _serve_in_a_row(self, message: Any, context_id: int) -> None:
+        """Serve a request, and those that follow it at once."""
+        self._serve_whole(message, context_id)
+        if threading.current_thread() is not self._assoc:  # as an event that a peer reports is
+            return
+        while (following := self._prompt.next_message()) is not None:
+            self._serve_whole(*following)
 
     def _serve_whole(self, message: Any, context_id: int) -> None:
         with self._lock:

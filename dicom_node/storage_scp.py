@@ -161,10 +161,10 @@ def start_node(config: NodeConfig, archive: Archive, services: Services) -> Runn
             services.on_association_closed(association_id(assoc))
 
     def prepare(event: Any, tls: ssl.SSLContext | None) -> None:
-        _prepare(event.assoc, config, archive, tls, on_closed)
+        prompt = _prepare(event.assoc, config, archive, tls, on_closed)
         for attach in follow:
             attach(event.assoc)
-        Serving(event.assoc)
+        Serving(event.assoc, prompt)
 
     handlers = _handlers(config, archive, services, commitment)
     return RunningNode(open_listeners(entity, config, handlers, prepare), commitment.stop)
@@ -211,7 +211,7 @@ def _prepare(
     archive: Archive,
     tls: ssl.SSLContext | None,
     on_closed: Callable[[Any], None],
-) -> None:
+) -> Prompt:
     """Prepare a new association, before its thread starts.
 
     Release, abort and loss have events of their own, some of which come while an instance is still
@@ -245,6 +245,7 @@ def _prepare(
             _tell_closed(assoc, on_closed)
 
     assoc.run = run_and_tell
+    return prompt
 
 
 def _on_connection_closed(event: Any) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from dicom_node.archive import Archive
 from dicom_node.records import Commitment, Outcome, Received
@@ -32,17 +35,27 @@ SLACK = timedelta(milliseconds=20)
 
 
 def recorder(
-    sessions: SessionFactory, quiet_s: float, ring: Ring, clock: Clock | None = None
+    sessions: SessionFactory,
+    quiet_s: float,
+    ring: Ring,
+    clock: Clock | None = None,
+    turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008  it has no state
 ) -> Record:
     """Make the callback that enters an instance into the ledger and rings for its classifying.
 
     It is entered as received at the time of `clock`, by which its work is due; by default at the
     time that the node says.
+
+    Parameters
+    ----------
+    turn
+        What one of several threads must have to write: SQLite has one writer at a time, and lets
+        the others sleep for up to a tenth of a second before they look again.
     """
 
     def record(received: Received) -> Outcome:
         entered = replace(received, received_at=clock()) if clock else received
-        with sessions() as session, session.begin():
+        with turn, sessions() as session, session.begin():
             outcome = ledger.record(session, entered, quiet=timedelta(seconds=quiet_s))
         if outcome is Outcome.STORED:
             ring(Bell(JobKind.CLASSIFY), None)
@@ -127,8 +140,9 @@ def start(
     """
     archive.remove_partial()
     reading = reading or sessions
+    turn = threading.Lock() if settings.database_url.startswith("sqlite") else nullcontext()
     services = Services(
-        record=recorder(sessions, settings.quiet_s, ring, clock),
+        record=recorder(sessions, settings.quiet_s, ring, clock, turn),
         on_association_closed=closer(sessions, ring),
         failure_of=holdings.committer(reading, archive),
         on_commitment=taker(sessions, clock),
