@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
 from dicom_node.archive import Archive
 from dicom_node.draft import Draft
+from dicom_node.file_start import file_start
 
 # Up to this size a data set waits in memory: a file that is written at once costs less.
 IN_MEMORY: Final = 1 << 20
@@ -63,6 +63,25 @@ class DataSet(BytesIO):
         else:
             self.draft.write(self.getbuffer())
         self.truncate(0)
+
+
+class StoreEvent:
+    """A C-STORE request as the library tells of it, whose file is put together here.
+
+    Parameters
+    ----------
+    event : pynetdicom.events.Event
+        ``EVT_C_STORE``.
+    """
+
+    def __init__(self, event: Any) -> None:
+        self.request, self.context, self.assoc = event.request, event.context, event.assoc
+
+    def encoded_dataset(self) -> bytes:
+        """Return the instance as a Part 10 file."""
+        uids = self.request.AffectedSOPClassUID, self.request.AffectedSOPInstanceUID
+        start = file_start(*uids, self.context.transfer_syntax)
+        return b"".join((start, self.request.DataSet.getvalue()))
 
 
 def draft_of(request: Any) -> Draft | None:
@@ -122,13 +141,8 @@ class Incoming:
         syntax = context.transfer_syntax[0]
 
         def begin() -> Draft:
-            # What `pynetdicom.events.Event.encoded_dataset` puts before the data set.
-            meta = create_file_meta(
-                sop_class_uid=command.AffectedSOPClassUID,
-                sop_instance_uid=command.AffectedSOPInstanceUID,
-                transfer_syntax=syntax,
-            )
-            return self._archive.draft(b"\0" * 128 + b"DICM" + encode_file_meta(meta))
+            uids = command.AffectedSOPClassUID, command.AffectedSOPInstanceUID
+            return self._archive.draft(file_start(*uids, syntax))
 
         data_set = DataSet(begin)
         data_set.write(message.data_set.getvalue())

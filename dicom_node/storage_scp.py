@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
 from dicom_node.answer import quicken
@@ -24,7 +25,7 @@ from dicom_node.contexts import (
 )
 from dicom_node.entity import application_entity
 from dicom_node.guard import Guard, Limits
-from dicom_node.incoming import Incoming
+from dicom_node.incoming import Incoming, StoreEvent
 from dicom_node.listener import Listener, open_listeners
 from dicom_node.ours import DOCUMENT_SOP_CLASSES, OUR_SOP_CLASSES
 from dicom_node.prompt import Prompt
@@ -179,13 +180,17 @@ def _handlers(
         (evt.EVT_CONN_CLOSE, _on_connection_closed),
         (evt.EVT_ACCEPTED, _on_accepted),
         (evt.EVT_REJECTED, _on_rejected),
-        (evt.EVT_C_STORE, lambda event: handle_store(event, archive, services.record).to_dataset()),
+        (evt.EVT_C_STORE, lambda event: _stored(event, archive, services.record)),
         (evt.EVT_N_ACTION, commitment.on_action),
         (evt.EVT_N_EVENT_REPORT, commitment.on_event_report),
     ]
     if find is not None:
         handlers.append((evt.EVT_C_FIND, lambda event: answer_find(event, find, config.ae_title)))
     return handlers
+
+
+def _stored(event: Any, archive: Archive, record: Record) -> Dataset:
+    return handle_store(StoreEvent(event), archive, record).to_dataset()
 
 
 def _add_contexts(entity: AE, config: NodeConfig, services: Services) -> None:
