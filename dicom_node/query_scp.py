@@ -8,6 +8,7 @@ DICOM PS3.4 C.4.1; PS3.7 9.1.2
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -37,6 +38,10 @@ MATCH_LIMIT: Final = 1000
 SEARCH_LIMIT: Final = 10000
 
 Find = Callable[[Wanted], Iterable[Dataset]]
+# Answers that wait to be sent, and how often that is looked at.
+_MOST_UNSENT = 8
+_LOOK_S = 0.001
+
 _Answer = tuple[int | Dataset, Dataset | None]
 
 
@@ -85,6 +90,7 @@ def _matches(event: Any, find: Find, ae_title: str) -> Iterator[_Answer]:
     status = QueryStatus.PENDING if complete else QueryStatus.PENDING_WITHOUT_OPTIONAL_KEYS
     count = 0
     for number, entity in enumerate(find(wanted)):
+        _wait_for_room(event.assoc)
         if event.is_cancelled:
             yield QueryStatus.CANCELLED, None
             return
@@ -103,6 +109,12 @@ def _matches(event: Any, find: Find, ae_title: str) -> Iterator[_Answer]:
             raise QueryFailure(QueryStatus.OUT_OF_RESOURCES, why)
         count += 1
         yield status, answer
+
+
+def _wait_for_room(assoc: Any) -> None:
+    """Run no further ahead of what goes out: a peer that cancels shall not get all there is."""
+    while assoc.dul.to_provider_queue.qsize() > _MOST_UNSENT and assoc.is_established:
+        time.sleep(_LOOK_S)
 
 
 def _identifier(event: Any) -> Dataset:
