@@ -41,21 +41,36 @@ class ForgetfulDisk:
                 self._note_path(f"{folder}/{name}")
 
     def close(self) -> None:
-        for descriptor in self._held.values():
-            os.close(descriptor)
+        while self._held:
+            os.close(self._held.popitem()[1])
 
     def before_fsync(self, descriptor: int) -> Callable[[], None]:
         """Look at what an fsync will make durable; call the result when it has."""
         with self._lock:
             self._time += 1
             time = self._time
+            is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            if is_folder and not self._has(descriptor):
+                return lambda: None
             inode = self._hold(os.dup(descriptor))
-            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            if is_folder:
                 names = {name: self._inode(name, descriptor) for name in os.listdir(descriptor)}
                 found = {name: each for name, each in names.items() if each is not None}
                 return lambda: self._keep(self._names, inode, time, found)
             content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
             return lambda: self._keep(self._content, inode, time, content)
+
+    def _has(self, folder: int) -> bool:
+        """Tell whether a folder is this disk's: the root, or below it."""
+        path, root = ".", self.root.stat()
+        found = os.stat(path, dir_fd=folder)
+        while not os.path.samestat(found, root):
+            path += "/.."
+            above = os.stat(path, dir_fd=folder)
+            if os.path.samestat(found, above):
+                return False
+            found = above
+        return True
 
     def _keep(self, kept: dict[Inode, Any], inode: Inode, time: int, found: Any) -> None:
         with self._lock:

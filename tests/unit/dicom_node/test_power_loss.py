@@ -144,17 +144,21 @@ def make(
     scenes: list[Scene] = []
     monkeypatch.setattr(incoming, "IN_MEMORY", 0)
 
+    def close() -> None:
+        for scene in scenes:
+            scene.disk.close()
+            while scene.drafts:
+                scene.drafts.pop().discard()
+
     def make() -> Scene:
+        close()
         root = tmp_path / str(len(scenes))
         root.mkdir()
         scenes.append(Scene(root, drafted=request.param == "while it comes"))
         return scenes[-1]
 
     yield make
-    for scene in scenes:
-        scene.disk.close()
-        for draft in scene.drafts:
-            draft.discard()
+    close()
 
 
 def numbered(number: int, **attributes: Any) -> Any:
