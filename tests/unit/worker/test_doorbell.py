@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.fakes import NOON
 from worker.desk import Bell
-from worker.doorbell import Doorbell
+from worker.doorbell import APART, Doorbell
 from worker.states import JobKind
 
 CLASSIFY = Bell(JobKind.CLASSIFY)
 REPORT = Bell(JobKind.REPORT)
+MOMENT = timedelta(milliseconds=1)
 
 
 class SlowBroker:
@@ -26,13 +26,19 @@ class SlowBroker:
         self.holds = threading.Event()
         self.let_go = threading.Event()
         self.failures: list[Exception] = []
+        self.tell: Callable[[], None] = lambda: None
 
     def __call__(self, bell: Bell, at: datetime | None) -> None:
+        self.tell()
         self.taken.append((bell, at))
         self.holds.set()
         self.let_go.wait(30)
         if self.failures:
             raise self.failures.pop(0)
+
+
+def later(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 @pytest.fixture
@@ -55,18 +61,81 @@ def test_bells_that_are_the_same_ring_once_while_they_wait(broker: SlowBroker) -
     doorbell = Doorbell(broker)
     doorbell.ring(CLASSIFY)
     assert broker.holds.wait(30)
+    at = later(60)
     for _ in range(1000):
         doorbell.ring(CLASSIFY)
-        doorbell.ring(REPORT, NOON)
+        doorbell.ring(REPORT, at)
     broker.let_go.set()
     doorbell.stop(30)
-    assert broker.taken == [(CLASSIFY, None), (CLASSIFY, None), (REPORT, NOON)]
+    assert broker.taken == [(CLASSIFY, None), (CLASSIFY, None), (REPORT, at)]
+
+
+def test_a_burst_rings_at_once_and_once_more_a_moment_later(broker: SlowBroker) -> None:
+    broker.let_go.set()
+    doorbell = Doorbell(broker)
+    rung: list[float] = []
+    broker.tell = lambda: rung.append(time.monotonic())
+    began = time.monotonic()
+    while time.monotonic() - began < 0.01:
+        doorbell.ring(CLASSIFY)
+    deadline = began + 30
+    while len(rung) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert len(rung) == 2
+    assert rung[1] - rung[0] >= APART.total_seconds() - 0.005
+    doorbell.stop(30)
+    assert len(rung) == 2
+
+
+def test_one_kind_does_not_wait_for_another(broker: SlowBroker) -> None:
+    broker.let_go.set()
+    doorbell = Doorbell(broker)
+    doorbell.ring(CLASSIFY)
+    doorbell.ring(REPORT)
+    doorbell.stop(30)
+    assert broker.taken == [(CLASSIFY, None), (REPORT, None)]
+
+
+def test_bells_for_times_that_are_close_ring_together_and_never_too_early(
+    broker: SlowBroker,
+) -> None:
+    broker.let_go.set()
+    doorbell = Doorbell(broker)
+    begin = later(60)
+    for number in range(100):
+        doorbell.ring(REPORT, begin + number * MOMENT)
+    for number in range(100):
+        doorbell.ring(REPORT, begin + number * MOMENT)
+    doorbell.stop(30)
+    times = [at for _, at in broker.taken if at]
+    assert times == [begin, begin + APART, begin + 2 * APART]
+
+
+def test_one_that_is_for_long_before_the_last_rings_at_its_time(broker: SlowBroker) -> None:
+    broker.let_go.set()
+    doorbell = Doorbell(broker)
+    late, early = later(120), later(60)
+    doorbell.ring(REPORT, late)
+    doorbell.ring(REPORT, early)
+    doorbell.stop(30)
+    assert broker.taken == [(REPORT, late), (REPORT, early)]
+
+
+def test_what_is_due_already_rings_at_once_though_the_last_one_is_past(broker: SlowBroker) -> None:
+    broker.let_go.set()
+    doorbell = Doorbell(broker)
+    past = later(-1)
+    doorbell.ring(REPORT, past)
+    assert broker.holds.wait(30)
+    doorbell.ring(REPORT, past - MOMENT)
+    doorbell.stop(30)
+    assert broker.taken == [(REPORT, None), (REPORT, None)]
 
 
 def test_bells_for_different_times_all_ring(broker: SlowBroker) -> None:
     broker.let_go.set()
     doorbell = Doorbell(broker)
-    times = [NOON.replace(second=second) for second in range(5)]
+    times = [later(second) for second in range(60, 65)]
     for at in times:
         doorbell.ring(REPORT, at)
     doorbell.stop(30)
