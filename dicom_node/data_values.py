@@ -21,7 +21,7 @@ class DataValues:
 
     Parameters
     ----------
-    data : bytearray
+    data : memoryview
         The PDU.
 
     Raises
@@ -34,15 +34,15 @@ class DataValues:
     DICOM PS3.8 9.3.5
     """
 
-    def __init__(self, data: bytearray) -> None:
+    def __init__(self, data: memoryview) -> None:
         self.each: list[tuple[int, memoryview]] = []
-        view, at = memoryview(data), HEADER.size
-        while at < len(view):
-            length, context_id = _ITEM.unpack_from(view, at)
+        at = HEADER.size
+        while at < len(data):
+            length, context_id = _ITEM.unpack_from(data, at)
             start, at = at + _ITEM.size, at + 4 + length
-            if start >= at or at > len(view):  # it has a message control header at least
+            if start >= at or at > len(data):  # it has a message control header at least
                 raise ValueError("an item is longer than its PDU, or empty")
-            self.each.append((context_id, view[start:at]))
+            self.each.append((context_id, data[start:at]))
 
     def to_primitive(self) -> P_DATA:
         """Give them as the library's own reading does."""

@@ -7,12 +7,14 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from dicom_node import durable
 
+# How much is hashed and written at once: what comes in small parts is gathered.
+_PIECE: Final = 1 << 20
 # How much is written between two looks at the disk's free space.
-_STEP = 4 << 20
+_STEP: Final = 4 << 20
 
 
 class Draft:
@@ -30,8 +32,6 @@ class Draft:
 
     Attributes
     ----------
-    size : int
-        In bytes, so far.
     error : OSError or None
         Why it cannot be kept.
     """
@@ -43,26 +43,45 @@ class Draft:
         self._checked = 0
         self._lock = threading.Lock()
         self._is_closed = False
-        self.size = 0
+        self._gathered = memoryview(bytearray(_PIECE))
+        self._filled = 0
+        self._written = 0
         self.error: OSError | None = None
         self.name, self.descriptor = durable.begin(folder)
 
     @property
+    def size(self) -> int:
+        """How many bytes it has so far."""
+        return self._written + self._filled
+
+    @property
     def sha256(self) -> str:
         """The hash of all bytes so far, in lower-case hexadecimal."""
+        self._put_down()
         return self._hash.hexdigest()
 
     def write(self, data: bytes | memoryview) -> None:
         """Write more bytes."""
-        if self.error is not None:
-            return
+        view = memoryview(data)
+        while view and self.error is None:
+            part = view[: _PIECE - self._filled]
+            self._gathered[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            view = view[len(part) :]
+            if self._filled == _PIECE:
+                self._put_down()
+
+    def _put_down(self) -> None:
+        """Hash and write what was gathered."""
+        data, self._filled = self._gathered[: self._filled], 0
         try:
-            if self.size + len(data) > self._checked:
+            if self._written + len(data) > self._checked:
                 self._require_space(_STEP)
-                self._checked = self.size + len(data) + _STEP
+                self._checked = self._written + len(data) + _STEP
             self._hash.update(data)
             durable.write_all(self.descriptor, data)
-            self.size += len(data)
+            durable.begin_sync(self.descriptor, self._written, len(data))
+            self._written += len(data)
         except OSError as error:
             self.error = error
 
@@ -74,6 +93,7 @@ class Draft:
         OSError
             When not all of it was written.
         """
+        self._put_down()
         if self.error is not None:
             raise self.error
         file = os.fdopen(os.dup(self.descriptor), "rb")
@@ -88,6 +108,7 @@ class Draft:
         OSError
             When the disk does not take it.
         """
+        self._put_down()
         if self.error is not None:
             raise self.error
         durable.finish(self.descriptor, self.name, self._folder, name, folder)

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from dicom_node.data_values import HEADER, LAST_FRAGMENT, P_DATA_TF, DataValues
+from dicom_node.intake import Intake
 from dicom_node.prompt import is_readable
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Guard:
         self._address = f"{assoc.requestor.address}:{assoc.requestor.port}"
         self._port = assoc.acceptor.port
         self._deadline = time.monotonic() + limits.opening_s
+        self._intake = Intake(self._transport, limits.pdu_s)
         self._message_size = 0
         self._is_over = False
         self.has_told = False
@@ -167,6 +169,9 @@ class Guard:
         if self._state == _OPEN and self._waiting.qsize() > _MOST_WAITING:
             time.sleep(_BUSY_S)
             return False
+        if self._intake.pending:
+            self._read()
+            return True
         return bool(self._look())
 
     def _send_in_turn(self) -> bool:
@@ -185,7 +190,9 @@ class Guard:
     def _read(self) -> None:
         """Read a PDU, and what of its message is there too."""
         while self._read_pdu():
-            if self._dimse.message is None or not is_readable(self._transport.socket):
+            if self._dimse.message is None:
+                break
+            if not (self._intake.pending or is_readable(self._transport.socket)):
                 break
 
     def _read_pdu(self) -> bool:
@@ -212,32 +219,31 @@ class Guard:
         self._dul.event_queue.put(_CLOSED)
         return False
 
-    def _receive(self) -> bytearray:
+    def _receive(self) -> memoryview:
+        """Give the next PDU; valid until the next one is asked for."""
         self._start_pdu()
-        header = bytearray(HEADER.size)
-        self._fill(memoryview(header))
+        header = self._intake.look(HEADER.size, self._deadline)
         kind, length = HEADER.unpack(header)
         self._check_header(kind, length, header)
-        data = bytearray(HEADER.size + length)
-        data[: HEADER.size] = header
-        self._fill(memoryview(data)[HEADER.size :])
-        return data
+        return self._intake.take(HEADER.size + length, self._deadline)
 
-    def _pass_on(self, data: bytearray) -> bool:
+    def _pass_on(self, data: memoryview) -> bool:
+        # Then its values go to DIMSE from where they are. That is all that the state machine would
+        # do (PS3.8 9.2.3.2, DT-2), for each of a message's many PDUs.
+        at_once = self._state == _OPEN and self._dul.event_queue.empty()
         try:
             if data[0] == P_DATA_TF:
-                pdu, event = self._values(data), _VALUES_CAME
+                kept = data if at_once else memoryview(bytes(data))
+                pdu, event = self._values(kept), _VALUES_CAME
             else:
-                pdu, event = self._dul._decode_pdu(data)
+                pdu, event = self._dul._decode_pdu(bytearray(data))
         except _Refused:
             raise
         except Exception:  # noqa: BLE001 - the library raises what it likes
             self._tell("it sends a PDU that cannot be decoded")
             self._dul.event_queue.put(_INVALID_PDU)
             return False
-        if event == _VALUES_CAME and self._state == _OPEN and self._dul.event_queue.empty():
-            # All that the state machine would do (PS3.8 9.2.3.2, DT-2), for each of a message's
-            # many PDUs.
+        if at_once and event == _VALUES_CAME:
             self._dimse.receive_primitive(pdu.to_primitive())
             return True
         self._dul.event_queue.put(event)
@@ -248,21 +254,7 @@ class Guard:
         if self._state not in (*_OPENING, _OVER):
             self._deadline = time.monotonic() + self._limits.pdu_s
 
-    def _fill(self, view: memoryview) -> None:
-        connection: socket.socket = self._transport.socket
-        while view:
-            left_s = self._deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError
-            connection.settimeout(left_s)
-            count = connection.recv_into(view)
-            if not count:
-                raise ConnectionError
-            view = view[count:]
-        # Half a PDU, and then silence, must not hold whoever writes for ever either.
-        connection.settimeout(self._limits.pdu_s)
-
-    def _check_header(self, kind: int, length: int, data: bytearray) -> None:
+    def _check_header(self, kind: int, length: int, data: memoryview) -> None:
         is_opening = self._state in _OPENING
         if kind == _TLS_HANDSHAKE and data[1] == 3 and is_opening:
             raise _Refused(f"TLS on port {self._port}, which takes plain DICOM only")
@@ -276,7 +268,7 @@ class Guard:
                 f"a PDU of {length} bytes; at most {limit} are taken {allowed}", _ABORT + _INVALID
             )
 
-    def _values(self, data: bytearray) -> DataValues:
+    def _values(self, data: memoryview) -> DataValues:
         """Take a P-DATA-TF apart, and count what its message grows to: all of it is in memory."""
         values = DataValues(data)
         for _, value in values.each:

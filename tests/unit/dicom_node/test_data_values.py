@@ -10,7 +10,7 @@ from dicom_node.data_values import DataValues
 
 def pdu(*items):
     body = b"".join(struct.pack(">LB", len(value) + 1, context) + value for context, value in items)
-    return bytearray(struct.pack(">BxL", 4, len(body)) + body)
+    return memoryview(struct.pack(">BxL", 4, len(body)) + body)
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_values_are_what_the_library_reads(items):
 )
 def test_an_item_that_does_not_fit_its_pdu_is_an_error(body):
     with pytest.raises((ValueError, struct.error)):
-        DataValues(bytearray(struct.pack(">BxL", 4, len(body)) + body))
+        DataValues(memoryview(struct.pack(">BxL", 4, len(body)) + body))
