@@ -36,6 +36,11 @@ class Intake:
         """How many bytes were read and not taken."""
         return self._end - self._begin
 
+    @property
+    def memory(self) -> int:
+        """How many bytes it could hold now."""
+        return len(self._memory)
+
     def look(self, size: int, deadline: float) -> memoryview:
         """Give the next bytes, which stay; they are valid until the next call.
 
