@@ -113,7 +113,11 @@ def _matches(event: Any, find: Find, ae_title: str) -> Iterator[_Answer]:
 
 def _wait_for_room(assoc: Any) -> None:
     """Run no further ahead of what goes out: a peer that cancels shall not get all there is."""
-    while assoc.dul.to_provider_queue.qsize() > _MOST_UNSENT and assoc.is_established:
+    dul = assoc.dul
+    while dul.to_provider_queue.qsize() > _MOST_UNSENT and not assoc.dimse.cancel_req:
+        # That the peer is gone, the association itself hears only from the thread that waits here.
+        if not (assoc.is_established and dul.is_alive()) or assoc.acse.is_aborted():
+            return
         time.sleep(_LOOK_S)
 
 

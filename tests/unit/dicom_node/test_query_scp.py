@@ -1,7 +1,9 @@
 """Query and retrieve, with pynetdicom as the one who asks; DCMTK does so in tests/e2e."""
 
 import logging
+import socket
 import sys
+import threading
 import time
 from itertools import repeat
 
@@ -21,6 +23,7 @@ from dicom_node.query import (
 )
 from tests.certificates import Authority
 from tests.datasets import STUDY_UID, image, part10, read_back, with_bytes
+from tests.nodes import wait_until
 from tests.pacs import Pacs
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -227,6 +230,29 @@ def test_a_cancellation_is_heard_while_more_is_found_than_can_be_sent(start, mon
     monkeypatch.setattr(DULServiceProvider, "_send", send_slowly)
     node = start(services={"find": lambda _: repeat(read_back(image()), 3000)})
     assert last_status_when_cancelled(node) == 0xFE00
+
+
+@pytest.mark.parametrize("aborts", [True, False], ids=["aborts", "hangs up"])
+def test_a_query_whose_peer_is_gone_ends(start, monkeypatch, aborts):
+    monkeypatch.setattr(query_scp, "MATCH_LIMIT", sys.maxsize)
+    ended = threading.Event()
+
+    def find(_):
+        try:
+            yield from repeat(read_back(image()), 5000)
+        finally:
+            ended.set()
+
+    node = start(services={"find": find})
+    assoc = associate(node, STUDY_ROOT_FIND)
+    answers = assoc.send_c_find(keys(StudyInstanceUID=""), STUDY_ROOT_FIND)
+    assert next(answers)[0].Status == 0xFF00
+    if aborts:
+        assoc.abort()
+    else:
+        assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+    assert ended.wait(30)
+    wait_until(lambda: node.running.open_associations == 0)
 
 
 def test_what_is_not_offered_is_not_accepted(start):
