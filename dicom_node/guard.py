@@ -188,12 +188,18 @@ class Guard:
         return self._has_sent
 
     def _read(self) -> None:
-        """Read a PDU, and what of its message is there too."""
+        """Read a PDU, and what of its message is there too, unless we have something to say."""
         while self._read_pdu():
-            if self._dimse.message is None:
+            # The library does that when it sees an event, of which a message has one here.
+            self._dul._idle_timer.restart()
+            if self._dimse.message is None or self._has_to_speak():
                 break
             if not (self._intake.pending or is_readable(self._transport.socket)):
                 break
+
+    def _has_to_speak(self) -> bool:
+        """Tell whether something is to be sent, such as an abort, or the thread is to end."""
+        return bool(self._dul._kill_thread or self._dul.to_provider_queue.queue)
 
     def _read_pdu(self) -> bool:
         """Read one PDU, and pass it on with the event that it is (PS3.8 9.2.1).
@@ -244,11 +250,19 @@ class Guard:
             self._dul.event_queue.put(_INVALID_PDU)
             return False
         if at_once and event == _VALUES_CAME:
-            self._dimse.receive_primitive(pdu.to_primitive())
-            return True
+            return self._take(pdu)
         self._dul.event_queue.put(event)
         self._dul._recv_pdu.put(pdu)
         return False
+
+    def _take(self, values: DataValues) -> bool:
+        try:
+            self._dimse.receive_primitive(values.to_primitive())
+        except Exception as error:  # noqa: BLE001 - the library raises what it likes
+            self._tell(f"it sends a message that cannot be understood: {type(error).__name__}")
+            self._dul.event_queue.put(_INVALID_PDU)
+            return False
+        return True
 
     def _start_pdu(self) -> None:
         if self._state not in (*_OPENING, _OVER):

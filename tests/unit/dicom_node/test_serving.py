@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
+from contextlib import suppress
 from random import Random
 
 import pytest
+from pynetdicom.dimse import DIMSEServiceProvider
 
 from tests.datasets import image
 from tests.hostile import fresh
 from tests.nodes import accepts, wait_until
-from tests.wire import ABORT, AC, P_DATA, RJ, Wire, request, status_of, store, wired
+from tests.wire import ABORT, AC, P_DATA, RJ, Wire, pdu, request, status_of, store, wired
+
+SIXTEEN_BITS = {"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15}
 
 
 class SlowRecord:
@@ -167,3 +172,65 @@ def test_who_does_not_wait_for_answers_fills_the_connection_and_not_the_memory(s
         assert [wire.answer() for _ in range(count)] == [0x0000] * count
         assert joined(sender)
         assert wire.release() == 6
+
+
+def slow_parts(monkeypatch, seconds):
+    """Let a node take its time with each part of a message, as a busy one does."""
+    take = DIMSEServiceProvider.receive_primitive
+
+    def take_slowly(self, primitive):
+        time.sleep(seconds)
+        take(self, primitive)
+
+    monkeypatch.setattr(DIMSEServiceProvider, "receive_primitive", take_slowly)
+
+
+def test_a_peer_that_sends_one_message_for_longer_than_the_timeout_is_not_silent(
+    start, monkeypatch
+):
+    node = start(network_timeout_s=0.5)
+    slow_parts(monkeypatch, 0.001)
+    ds = image(PixelData=bytes(16_000_000), Rows=2000, Columns=4000, **SIXTEEN_BITS)
+    with wired(node.running.port) as wire:
+        wire.associate()
+        began = time.monotonic()
+        assert wire.store(ds) == 0x0000
+        assert time.monotonic() - began > 1
+        assert wire.release() == 6
+
+
+def test_an_association_can_be_ended_in_the_middle_of_a_message(start, monkeypatch):
+    node = start()
+    slow_parts(monkeypatch, 0.002)
+    ds = image(PixelData=bytes(160_000_000), Rows=8000, Columns=10000, **SIXTEEN_BITS)
+
+    def send(wire):
+        with suppress(OSError):
+            wire.send(*store(ds))
+
+    with wired(node.running.port) as wire:
+        wire.associate()
+        sender = threading.Thread(target=send, args=(wire,))
+        sender.start()
+        wait_until(lambda: node.running._associations()[0].dimse.message is not None)
+        began = time.monotonic()
+        node.running.shutdown(0, 5)
+        assert time.monotonic() - began < 5
+        assert node.running.open_associations == 0
+    assert joined(sender)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [b"\0\0\0\1\2\0\0\0\xff\x7f", b"\0\0\x10\1\2\0\0\0\1\0", b"\xff" * 20],
+    ids=["of no kind that there is", "of no kind", "no data set"],
+)
+def test_who_sends_a_command_that_cannot_be_understood_is_told_of_in_the_log(
+    start, command, caplog
+):
+    with wired(start().running.port) as wire:
+        wire.associate()
+        wire.send(pdu(P_DATA, struct.pack(">LBB", len(command) + 2, 1, 3) + command))
+        assert ABORT in wire.read_to_the_end()
+    wait_until(lambda: "cannot be understood" in caplog.text)
+    assert "was aborted" not in caplog.text
