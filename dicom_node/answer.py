@@ -51,6 +51,9 @@ def encode(answer: C_STORE) -> bytes | None:
     """
     if answer.MessageIDBeingRespondedTo is None or answer.OffendingElement is not None:
         return None
+    said = (answer.AffectedSOPClassUID, answer.AffectedSOPInstanceUID, answer.ErrorComment)
+    if not all(str(text or "").isascii() for text in said):
+        return None
     command = b"".join((
         _uid(0x0002, answer.AffectedSOPClassUID),
         _number(0x0100, _C_STORE_RSP),

@@ -72,7 +72,12 @@ class Draft:
                 self._put_down()
 
     def _put_down(self) -> None:
-        """Hash and write what was gathered."""
+        """Hash and write what was gathered, unless it was discarded meanwhile."""
+        with self._lock:
+            if not self._is_closed:
+                self._put_down_now()
+
+    def _put_down_now(self) -> None:
         data, self._filled = self._gathered[: self._filled], 0
         try:
             if self._written + len(data) > self._checked:

@@ -35,6 +35,7 @@ def file_start(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: s
 
 
 def _element(element: int, vr: bytes, text: str, padding: bytes) -> bytes:
-    value = str(text).encode("ascii")
+    # What is no UID is refused, by the one who compares it with the data set's.
+    value = str(text).encode("ascii", "replace")
     value += padding * (len(value) % 2)
     return struct.pack("<HH2sH", 0x0002, element, vr, len(value)) + value

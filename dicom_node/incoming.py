@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any, Final
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -84,6 +85,13 @@ class StoreEvent:
         return b"".join((start, self.request.DataSet.getvalue()))
 
 
+def discard_draft(request: Any) -> None:
+    """Remove the draft of a request that nobody stored; there may be none."""
+    data_set = getattr(request, "DataSet", None)
+    if isinstance(data_set, DataSet) and data_set.draft is not None:
+        data_set.draft.discard()
+
+
 def draft_of(request: Any) -> Draft | None:
     """Return the draft of a C-STORE request; None when it is in memory.
 
@@ -121,9 +129,8 @@ class Incoming:
         queue = self._assoc.dimse.msg_queue
         left = [message for _, message in list(queue.queue)]
         unfinished = getattr(self._assoc.dimse.message, "data_set", None)
-        for data_set in [unfinished, *(getattr(each, "DataSet", None) for each in left)]:
-            if isinstance(data_set, DataSet) and data_set.draft is not None:
-                data_set.draft.discard()
+        for request in [SimpleNamespace(DataSet=unfinished), *left]:
+            discard_draft(request)
 
     def _receive_and_look(self, primitive: Any) -> None:
         self._receive(primitive)

@@ -6,7 +6,13 @@ import logging
 import threading
 from typing import Any
 
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+
+from dicom_node.incoming import discard_draft
 from dicom_node.prompt import Prompt
+from dicom_node.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +62,13 @@ class Serving:
     def _serve_whole(self, message: Any, context_id: int) -> None:
         with self._lock:
             if self._is_ending:  # and is being aborted: this request was not begun
+                discard_draft(message)
                 return
             self._under_way += 1
         try:
             self._serve_or_abort(message, context_id)
         finally:
+            discard_draft(message)
             self._finish()
 
     def _serve_or_abort(self, message: Any, context_id: int) -> None:
@@ -68,6 +76,9 @@ class Serving:
         if message.MessageIDBeingRespondedTo is None and not message.is_valid_request:
             log.warning("a %s lacks what it must have: %s", message.msg_type, who(self._assoc))
             self._assoc.abort(block=False)
+        elif isinstance(message, C_STORE) and not _is_storage(message.AffectedSOPClassUID):
+            log.warning("a C-STORE of what is not stored: %s", who(self._assoc))
+            self._assoc.dimse.send_msg(_refusal(message), context_id)
         else:
             self._serve(message, context_id)
 
@@ -79,6 +90,24 @@ class Serving:
             is_over = self._is_ending and not self._under_way
         if is_over:
             self._assoc.abort(block=False)
+
+
+def _is_storage(sop_class_uid: str) -> bool:
+    """Tell whether the library takes a C-STORE of a SOP class for one.
+
+    It asks the class, not the request, what service it is: a C-STORE of Verification it would
+    answer as a C-ECHO, with Success.
+    """
+    return uid_to_service_class(sop_class_uid) is StorageServiceClass
+
+
+def _refusal(request: C_STORE) -> C_STORE:
+    answer = C_STORE()
+    answer.MessageIDBeingRespondedTo = request.MessageID
+    answer.AffectedSOPClassUID = request.AffectedSOPClassUID
+    answer.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
+    answer.Status = int(Status.SOP_CLASS_NOT_SUPPORTED)
+    return answer
 
 
 def end(assoc: Any) -> None:

@@ -67,6 +67,29 @@ def store(ds: Dataset, context_id: int = 1, maximum: int = 16382) -> list[bytes]
     return [P_DATA_TF(part).encode() for part in message.encode_msg(context_id, maximum)]
 
 
+def store_as(sop_class_uid: str, sop_instance_uid: str, ds: Dataset, maximum: int = 16382) -> bytes:
+    """A C-STORE request whose command names what it likes, in the context of CR."""
+    command = b"".join((
+        _element(0x0002, _uid(sop_class_uid)),
+        _element(0x0100, struct.pack("<H", 0x0001)),
+        _element(0x0110, struct.pack("<H", 7)),
+        _element(0x0700, struct.pack("<H", 0)),
+        _element(0x0800, struct.pack("<H", 1)),
+        _element(0x1000, _uid(sop_instance_uid)),
+    ))  # fmt: skip
+    command = _element(0x0000, struct.pack("<L", len(command))) + command
+    first = pdu(P_DATA, struct.pack(">LBB", len(command) + 2, 1, 3) + command)
+    return first + b"".join(store(ds, maximum=maximum)[1:])
+
+
+def _element(element: int, value: bytes) -> bytes:
+    return struct.pack("<HHL", 0, element, len(value)) + value
+
+
+def _uid(text: str) -> bytes:
+    return text.encode("latin-1") + b"\0" * (len(text) % 2)
+
+
 class Wire:
     """One connection to a node."""
 

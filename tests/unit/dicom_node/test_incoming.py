@@ -11,7 +11,7 @@ from dicom_node.status import Status
 from tests import datasets
 from tests.datasets import ROOT, image
 from tests.nodes import Node, wait_until
-from tests.wire import cut, store, wired
+from tests.wire import VERIFICATION, cut, store, store_as, wired
 
 LARGEST = 4096  # of a PDU: an instance comes in many
 
@@ -193,3 +193,46 @@ def test_a_deflated_one_waits_in_memory_as_it_may_be_a_bomb(tmp_path, drafts):
         assert len(node.received) == 1
     finally:
         node.running.shutdown(0, 5)
+
+
+@pytest.mark.parametrize(
+    ("sop_class_uid", "status"),
+    [("1.2.3.4.5", Status.SOP_CLASS_NOT_SUPPORTED), (VERIFICATION, Status.SOP_CLASS_NOT_SUPPORTED)],
+    ids=["a class that nobody knows", "another service"],
+)
+def test_what_is_no_storage_is_refused_and_leaves_nothing_behind(
+    node, drafts, tmp_path, sop_class_uid, status
+):
+    with wired(node.running.port) as wire:
+        wire.associate()
+        for number in range(3):
+            ds = large(number)
+            wire.send(store_as(sop_class_uid, ds.SOPInstanceUID, ds, LARGEST))
+            assert wire.answer() == status
+        assert wire.store(image()) == Status.SUCCESS
+        wire.release()
+    assert len(drafts) == 3
+    assert all(draft._is_closed for draft in drafts)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_comes_for_an_association_that_is_ending_leaves_nothing_behind(node, drafts, tmp_path):
+    with wired(node.running.port) as wire:
+        wire.associate()
+        (assoc,) = node.running._associations()
+        assoc.cxr_serving._is_ending = True
+        wire.send(*store(large(), maximum=LARGEST))
+        wait_until(lambda: drafts and drafts[0]._is_closed)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("uid", ["1.2.3\xe9", "no uid"])
+@pytest.mark.parametrize("make", [large, image], ids=["large", "small"])
+def test_a_command_that_names_no_uid_is_refused_and_the_next_instance_is_taken(node, make, uid):
+    with wired(node.running.port) as wire:
+        wire.associate()
+        ds = make()
+        wire.send(store_as(ds.SOPClassUID, uid, ds, LARGEST))
+        assert wire.answer() == Status.DOES_NOT_MATCH_SOP_CLASS
+        assert wire.store(image()) == Status.SUCCESS
+        assert wire.release() == 6
