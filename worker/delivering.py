@@ -119,16 +119,32 @@ class _Line:
         """Send a report with its companions; raises as `storage_scu.delivering` and its `Deliver`.
 
         Of a report that is refused the next ones know nothing; any other failure ends the line.
+        One that was of use before and is lost is opened once more: some destinations, and proxies
+        before them, take one report by each association, or end it when it is idle.
         """
+        was_of_use = self._deliver is not None and self.has_answered
         try:
-            if self._deliver is None:
-                self._deliver = self._opened.enter_context(self._association())
-            return self._deliver(report, companions)
+            return self._send(report, companions)
         except ReportRefused:
             raise
+        except PeerError as error:
+            if not was_of_use or error.status is not None:
+                self._failed = True
+                raise
         except BaseException:
             self._failed = True
             raise
+        self._hang_up()
+        return self.deliver(report, companions)
+
+    def _send(self, report: bytes, companions: Sequence[bytes]) -> Delivered:
+        if self._deliver is None:
+            self._deliver = self._opened.enter_context(self._association())
+        return self._deliver(report, companions)
+
+    def _hang_up(self) -> None:
+        self._deliver = None
+        self._opened.close()
 
     def _association(self) -> AbstractContextManager[storage_scu.Deliver]:
         settings, there = self._desk.settings, self._destination

@@ -110,13 +110,38 @@ def test_a_report_that_is_refused_does_not_hold_up_those_after_it(ward: Ward) ->
 def test_an_association_that_is_lost_says_nothing_of_the_reports_after_it(ward: Ward) -> None:
     for _ in range(3):
         reported(ward)
-    ward.send.answers = [0x0000, PeerError("hung up", PACS)]
+    hung_up = PeerError("hung up", PACS)
+    ward.send.answers = [0x0000, hung_up, hung_up]
     ward.deliver(PACS)
-    assert len(ward.send.sent) == 2
+    assert len(ward.send.sent) == 3
     _, untried = (job for job in ward.jobs() if job.destination == PACS)
     assert (untried.state, untried.attempts, untried.due_at) == ("DUE", 0, ward.clock())
     ward.work(seconds=10)
     assert ward.states() == ["DELIVERED"] * 3
+
+
+def test_a_destination_that_takes_one_report_by_each_association_gets_all_at_once(
+    ward: Ward,
+) -> None:
+    for _ in range(4):
+        reported(ward)
+    hung_up = PeerError("hung up", PACS)
+    ward.send.answers = [0x0000, hung_up, 0x0000, hung_up, 0x0000, hung_up]
+    assert ward.deliver(PACS) == 4
+    assert [state for peer, state in ward.deliveries() if peer == PACS] == ["DELIVERED"] * 4
+    assert not ward.all(Outage)
+    assert ward.send.associations == 4
+
+
+def test_a_destination_that_says_that_it_has_no_room_is_not_asked_again_at_once(
+    ward: Ward,
+) -> None:
+    for _ in range(2):
+        reported(ward)
+    ward.send.answers = [0x0000, PeerError("no room", PACS, 0xA700)]
+    ward.deliver(PACS)
+    assert ward.send.associations == 1
+    assert len(ward.all(Outage)) == 1
 
 
 def test_a_failure_that_nobody_foresaw_ends_the_association(ward: Ward) -> None:
