@@ -42,7 +42,8 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
         count += len(claims)
         if len(claims) == REPORTS_AT_ONCE:
             announce(Bell(JobKind.REPORT))  # to another worker, as there may be more
-        with held(desk, claims, desk.settings.step_limit_s), _Deliveries(desk, announce) as owed:
+        limit_s = REPORTING_S + desk.settings.step_limit_s
+        with held(desk, claims, limit_s), _Deliveries(desk, announce) as owed:
             for number, claim in enumerate(claims):
                 if number and is_over():
                     release(desk, claims[number:])
@@ -121,6 +122,8 @@ def _report_one(
     desk: Desk, claim: Claim, announce: Callable[[Bell], None], owed: _Deliveries
 ) -> None:
     with desk.sessions() as session, session.begin():
+        if not ledger.is_held(session, claim):  # it waited its turn among those claimed with it
+            raise LeaseLost(f"{claim.kind} of {claim.study_id}")
         story = ledger.story(session, claim.study_id, desk.clock())
         ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
         if story is None:

@@ -18,6 +18,7 @@ from model.predict import Prediction
 from tests.fakes import FakeClassifier, model_info, new_uid
 from tests.ward import PACS, Killed, Ward, chest, words
 from worker import ledger, reporting, writing
+from worker.classifying import claim_instances
 from worker.desk import Bell
 from worker.states import JobKind
 from worker.tables import Reception, Study
@@ -434,3 +435,18 @@ def test_a_database_that_is_away_each_time_gives_no_study_up(
         with suppress(OperationalError):
             ward.work(seconds=60)
     assert ward.states() == ["DELIVERED"]
+
+
+def test_a_study_that_was_taken_over_while_it_waited_its_turn_is_left_as_it_is(
+    ward: Ward,
+) -> None:
+    study = ready(ward)
+    claims = reporting._claim_studies(ward.desk)
+    ward.receive(chest(study))
+    (classifying,) = claim_instances(ward.desk)
+    for claim in claims:
+        with reporting._Deliveries(ward.desk, ward.bells) as owed:
+            reporting._report_or_say_why(ward.desk, claim, ward.bells, owed)
+    with ward.sessions() as session:
+        assert ledger.is_held(session, classifying)
+    assert ward.states() == ["RECEIVING"]
