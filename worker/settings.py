@@ -23,6 +23,7 @@ from dicom_node.tls import TlsFiles
 from worker.destinations import Destination, KnownPeer
 from worker.settings_file import PREFIX, given_values
 from worker.settings_values import AETitle, AETitles, Destinations, KnownPeers, Networks
+from worker.settings_web import WebSettings
 from worker.states import CompanionKind
 
 InitSource = PydanticBaseSettingsSource
@@ -30,7 +31,7 @@ InitSource = PydanticBaseSettingsSource
 log = logging.getLogger(__name__)
 
 
-class Settings(BaseSettings):
+class Settings(WebSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
@@ -221,6 +222,8 @@ class Settings(BaseSettings):
         fill = object.__setattr__  # the instance is frozen from here on
         fill(self, "home", home)
         fill(self, "archive", (self.archive or home / "archive").expanduser().absolute())
+        audit_file = self.audit_file or home / "audit" / "audit.log"
+        fill(self, "audit_file", audit_file.expanduser().absolute())
         if not self.database_url:
             fill(self, "database_url", f"sqlite:///{home / 'cxr-worker.sqlite3'}")
         if not self.broker_url:
@@ -240,10 +243,17 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 "CXR_PLAINTEXT", "is off, but CXR_TLS_PORT is not set: nothing would listen"
             )
-        if self.tls_port and self.tls_port == self.port and self.plaintext:
-            raise ConfigurationError(
-                "CXR_TLS_PORT", "is CXR_PORT too; one of them needs another port"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Settings:
+        taken: dict[int | None, str] = {}
+        for name, used in (("port", self.plaintext), ("tls_port", True), ("web_port", True)):
+            port = getattr(self, name)
+            if port and used and taken.setdefault(port, _key(name)) != _key(name):
+                raise ConfigurationError(
+                    _key(name), f"is {taken[port]} too; one of them needs another port"
+                )
         return self
 
     def _what_needs_tls(self) -> str:
@@ -280,6 +290,12 @@ class Settings(BaseSettings):
         """The archive's folder, absolute."""
         assert self.archive is not None  # filled in by the validator
         return self.archive
+
+    @property
+    def audit_path(self) -> Path:
+        """The file of the audit trail, absolute."""
+        assert self.audit_file is not None  # filled in by the validator
+        return self.audit_file
 
     @property
     def redis_socket(self) -> Path:
@@ -362,11 +378,16 @@ def _sentence(error: Any) -> str:
 
 
 def describe_settings() -> list[tuple[str, str, str]]:
-    """List every setting as (key, default, meaning)."""
+    """List every setting as (key, default, meaning), those of the web pages last."""
+    fields = {name: Settings.model_fields[name] for name in _in_order()}
     return [
         (_key(name), _shown(field.default), field.description or "")
-        for name, field in Settings.model_fields.items()
+        for name, field in fields.items()
     ]
+
+
+def _in_order() -> list[str]:
+    return sorted(Settings.model_fields, key=lambda name: name in WebSettings.model_fields)
 
 
 def _shown(default: object) -> str:

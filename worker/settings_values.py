@@ -6,7 +6,10 @@ What is wrong with one is a ValueError of one sentence.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BeforeValidator
@@ -51,6 +54,50 @@ def _valid_ae_title(value: str) -> str:
     return title
 
 
+def _port_or_off(value: object) -> object:
+    """Read a port, or ``off``."""
+    return None if isinstance(value, str) and value.strip().lower() == "off" else value
+
+
+def _host_names(value: object) -> object:
+    """Read ``cxr.example.org,192.0.2.7,…``: as in the Host header, but without a port."""
+    parts = _split(value)
+    return tuple(map(_host_name, parts)) if isinstance(parts, list) else parts
+
+
+def _host_name(value: str) -> str:
+    name = value.lower().removeprefix("[").removesuffix("]")
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{value!r} is no name or address of a host; give it without a port")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where syslog messages go."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, value: object) -> object:
+        """Read ``host:port``; an IPv6 address is in brackets."""
+        if not isinstance(value, str):
+            return value
+        host, _, port = value.strip().rpartition(":")
+        if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+            raise ValueError("must be host:port, such as syslog.example.org:6514")
+        return cls(_host_name(host), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+# RFC 1123 2.1: labels of letters, digits and hyphens; some networks of the inside use underscores.
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
+
 AETitle = Annotated[str, BeforeValidator(_valid_ae_title)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Destinations = Annotated[
@@ -59,3 +106,6 @@ Destinations = Annotated[
 KnownPeers = Annotated[tuple[KnownPeer, ...], NoDecode, BeforeValidator(_read_peers(KnownPeer))]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 AETitles = Annotated[frozenset[AETitle], NoDecode, BeforeValidator(_split)]
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+PortOrOff = Annotated[int | None, BeforeValidator(_port_or_off)]
+SyslogReceiver = Annotated[Receiver | None, BeforeValidator(Receiver.parse)]

@@ -50,11 +50,19 @@ WRONG = {
     "CXR_MAX_ATTEMPTS": ["0"],
     "CXR_RELAY_INTERVAL_S": ["0"],
     "CXR_LOG_LEVEL": ["LOUD", "debug"],
+    "CXR_WEB_PORT": ["70000", "-1", "on", "11112"],
+    "CXR_WEB_PROXIES": ["somewhere", "192.0.2.7/24"],
+    "CXR_WEB_HOSTS": ["https://cxr.example.org", "cxr.example.org:8080", "a b", "*"],
+    "CXR_WEB_IDLE_MIN": ["0", "-5", "nan", "1441", "soon"],
+    "CXR_WEB_SESSION_H": ["0", "inf", "169", "long"],
+    "CXR_AUDIT_SYSLOG": ["syslog.example.org", "host:0", "host:99999", ":6514", "tls://h:6514"],
 }  # fmt: skip
 # Any path and any host name may be right; these fail when they are used.
 FREE = {
     "CXR_HOME", "CXR_BIND", "CXR_ARCHIVE", "CXR_MODEL",
     "CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY",
+    "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
+    "CXR_AUDIT_FILE", "CXR_AUDIT_AUTHORITY", "CXR_AUDIT_CERTIFICATE", "CXR_AUDIT_KEY",
 }  # fmt: skip
 TLS = {"CXR_TLS_CERTIFICATE": "c.pem", "CXR_TLS_KEY": "k.pem", "CXR_TLS_AUTHORITY": "a.pem"}
 
