@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from worker.access.roles import Role
 from worker.states import CompanionKind, DecisionAction, DeliveryState, JobState, StudyState
 
 
@@ -358,3 +359,37 @@ class Reception(Base):
     association_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
     last_at: Mapped[datetime]
+
+
+class User(Base):
+    """Who may use the web pages. Rows stay: a disabled user's name is not given to anybody else.
+
+    `password_hash` is null, and `subject` is set, for a user whom somebody else vouches for.
+    """
+
+    __tablename__ = "users"
+    __table_args__ = (_one_of("role", Role),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    password_hash: Mapped[str | None] = mapped_column(String(255))
+    subject: Mapped[str | None] = mapped_column(String(512), unique=True)
+    enabled: Mapped[bool]
+    created_at: Mapped[datetime]
+    last_sign_in_at: Mapped[datetime | None]
+
+
+class WebSession(Base):
+    """A session of the web pages, by the SHA-256 of its token.
+
+    Without a user it is that of whoever is at the machine before there is an administrator.
+    """
+
+    __tablename__ = "web_sessions"
+    __table_args__ = (Index(None, "user_id"),)
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]

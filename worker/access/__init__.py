@@ -1,0 +1,1 @@
+"""Who may use the web pages: roles, passwords, users, sessions, limits of sign-ins; no HTTP."""
