@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from model.explain import Explainer
     from model.predict import Classifier, ModelInfo
+    from worker.audit.trail import Trail
 
 
 @cache
@@ -70,6 +71,19 @@ def desk() -> Desk:
     decoder = DecoderPool(at_once, ours.decode_limit_s)
     sessions, clock = build_sessions(engine()), clock_of(engine())
     return Desk(sessions, reserveless, ours, clock, decoder, at_once)
+
+
+def trail(*, sends: bool = False) -> Trail:
+    """Make the audit trail; `sends` in the one process that lasts and so sends it to a receiver.
+
+    Raises
+    ------
+    ConfigurationError
+        When a certificate for the receiver cannot be used.
+    """
+    from worker.audit.trail import Trail
+
+    return Trail.of(settings(), sends=sends)
 
 
 def require_certificates() -> None:
