@@ -17,6 +17,7 @@ import typer
 from dicom_node.errors import PacsWorkerError
 from worker.lasting import lasting
 from worker.states import StudyState
+from worker.user_commands import user
 
 app = typer.Typer(
     name="cxr-worker",
@@ -44,6 +45,7 @@ db = typer.Typer(no_args_is_help=True, help="The results database.")
 model = typer.Typer(no_args_is_help=True, help="The model that answers.")
 app.add_typer(db, name="db")
 app.add_typer(model, name="model")
+app.add_typer(user, name="user")
 
 
 def _print(text: object) -> None:

@@ -30,7 +30,8 @@ from worker.tables import Decision
 COMMANDS = (
     "up", "node", "worker", "relay", "send", "results", "demo", "doctor", "requeue",
     "discard", "dead-letters", "settings", "db upgrade", "db downgrade", "model list", "model show",
-    "model use",
+    "model use", "user add", "user list", "user password", "user role", "user disable",
+    "user enable",
 )  # fmt: skip
 run = CliRunner().invoke
 
@@ -101,7 +102,7 @@ def test_every_command_is_tested_here() -> None:
     assert names(app) - {"redis"} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("words", ["", "db", "model", *COMMANDS])
+@pytest.mark.parametrize("words", ["", "db", "model", "user", *COMMANDS])
 def test_help_is_under_every_command(words: str) -> None:
     done = run(app, [*words.split(), "--help"])
     assert done.exit_code == 0, done.output
