@@ -15,6 +15,7 @@ from worker.tables import Base
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PACS, AWAY, OTHER = "PACS@192.0.2.1:104", "AWAY@192.0.2.2:104", "OTHER@192.0.2.3:104"
 DIGEST = "d" * 64
+DETAILS = {"threshold": 0.5, "undetermined": [0.4, 0.6], "temperature": 1.0, "calibrated": True}
 
 # --- what there is of each study -------------------------------------------------------------
 # {i} counts from 1; {uid} makes a UID of it, {at} the time that a study was received.
@@ -174,7 +175,9 @@ def fill(engine: Engine, studies: int, owed: int) -> None:
 
 def _enter_few(connection: Connection) -> None:
     tables = Base.metadata.tables
-    row = {"name": "m", "version": "1", "digest": DIGEST, "details": {}, "first_used_at": NOW}
+    row = {
+        "name": "m", "version": "1", "digest": DIGEST, "details": DETAILS, "first_used_at": NOW,
+    }  # fmt: skip
     connection.execute(tables["models"].insert(), row)
     outage = {
         "destination": AWAY, "since": NOW, "failures": 3, "last_error": "no route",

@@ -65,15 +65,20 @@ def find_studies(
         statement = statement.where(studies.c.received_at >= since)
     statement = statement.order_by(studies.c.received_at.desc(), studies.c.id.desc()).limit(limit)
     rows = session.execute(statement).all()
-    parts = (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))
-    return [found for part in parts for found in _found(session, part)]
+    return list(details_of(session, rows))
+
+
+def details_of(session: Session, rows: Sequence[Row[Any]]) -> Iterator[Found]:
+    """Give what belongs to each of some rows of `studies`, in their order."""
+    for start in range(0, len(rows), _AT_ONCE):
+        yield from _found(session, rows[start : start + _AT_ONCE])
 
 
 # A database takes so many parameters.
 _AT_ONCE = 500
 _OF_THEM: Any = bindparam("ids", expanding=True)
 _DETAILS: tuple[Select[Any], ...] = (
-    select(*instances.c["study_id", "id", "sop_instance_uid", "sop_class_uid"])
+    select(*instances.c["study_id", "id", "sop_instance_uid", "sop_class_uid", "path"])
     .where(instances.c.study_id.in_(_OF_THEM))
     .order_by(instances.c.id),
     select(
@@ -116,7 +121,7 @@ def study_record(found: Found) -> dict[str, Any]:
     """Give the JSON of one study: the contract of ``cxr-worker results --format json``."""
     study = found.study
     model = found.findings[-1] if found.findings else None
-    told = _told(found)
+    told = told_of(found)
     return {
         "study_instance_uid": study.study_instance_uid,
         "accession_number": study.accession_number,
@@ -129,7 +134,7 @@ def study_record(found: Found) -> dict[str, Any]:
     }
 
 
-def _told(found: Found) -> dict[int, Row[Any]]:
+def told_of(found: Found) -> dict[int, Row[Any]]:
     """Give by instance what the study's model found, as the report does.
 
     That is the model that was the last to look at any of them; before it has looked at an

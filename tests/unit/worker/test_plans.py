@@ -17,15 +17,18 @@ from dicom_node.commitment import Commitment
 from tests.fakes import delivered, new_uid, received
 from tests.ledgers import FOUND, QUIET, SILENCE, Desk
 from tests.plans import Statement, complaints, overheard
-from worker import database, given_up, ledger, results
+from worker import chart, database, given_up, ledger, results, worklist
 from worker.ledger import Claim, Narrowing, NewCompanion, NewReport
 from worker.states import CompanionKind, JobKind, StudyState
 from worker.tables import Base, CommitmentRequest, Delivery, Job, Study
+from worker.worklist import Answer, Order, Wanted
 
 CLASSIFY, REPORT, DELIVER, COMMIT = JobKind
 STUDIES, OWED = 2600, 50
 # Who asks for the first of all rows, and may go along an index for them.
-IN_ORDER = {"find_studies: newest", "studies_by: all", "newest_paths", "due_bells"}
+IN_ORDER = {
+    "find_studies: newest", "studies_by: all", "newest_paths", "due_bells", "worklist: newest",
+}  # fmt: skip
 # What counts all that is owed reads it; a person asks for it.
 COUNTS = {"depth"}
 
@@ -76,6 +79,7 @@ def _query(desk: Desk, ask: Ask) -> None:
         "state since": {"state": StudyState.DELIVERED, "since": NOW - timedelta(days=9)},
     }.items():  # fmt: skip
         ask(f"find_studies: {case}", lambda s, w=wanted: find(s, **w, limit=50))
+    _look_through(ask)
     dates = {"study_date_from": "20100101", "study_date_to": "20100131"}
     for case, narrowing in {
         "all": {}, "study": {"study_instance_uids": (study_uid(7), study_uid(8))},
@@ -98,6 +102,20 @@ def _query(desk: Desk, ask: Ask) -> None:
     ask("depth", ledger.depth)
     ask("outages", ledger.outages)
     ask("due_bells", lambda s: ledger.due_bells(s, NOW, SILENCE))
+
+
+def _look_through(ask: Ask) -> None:
+    hour, day = NOW - timedelta(hours=1), NOW - timedelta(days=1)
+    for case, wanted in {
+        "newest": Wanted(), "words": Wanted("ACC-7"), "state": Wanted(state=StudyState.FAILED),
+        "since": Wanted(since=hour), "between": Wanted(since=day, until=hour),
+        "answer": Wanted(answer=Answer.PRESENT, since=hour),
+        "pending": Wanted(answer=Answer.PENDING), "urgent": Wanted(since=hour, order=Order.URGENT),
+        "urgent answer": Wanted(answer=Answer.PRESENT, since=hour, order=Order.URGENT),
+    }.items():  # fmt: skip
+        ask(f"worklist: {case}", lambda s, w=wanted: worklist.page(s, w, 0))
+        ask(f"worklist: {case}", lambda s, w=wanted: worklist.page(s, w, 50))
+    ask("chart", lambda s: chart.chart(s, study_uid(7)))
 
 
 def _claim(ask: Ask, kind: JobKind, limit: int = 1, destination: str = "") -> list[Claim]:
@@ -229,7 +247,7 @@ def test_no_plan_reads_a_table_that_grows(filled: Engine, known: str) -> None:
 def test_everything_that_the_ledger_does_is_looked_at(filled: Engine) -> None:
     asked = {each.asker.partition(":")[0] for each in statements_of(filled)}
     does = {name for name in ledger.__all__ if isinstance(getattr(ledger, name), FunctionType)}
-    assert asked == does | {"find_studies", "given_up.dead_letters"}
+    assert asked == does | {"find_studies", "given_up.dead_letters", "worklist", "chart"}
 
 
 # What grows with what is owed: whatever lists or counts it, and the search for a study that may be

@@ -1,0 +1,174 @@
+"""All that is known of one study: what a person who opens it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, select
+from sqlalchemy.orm import Session
+
+from dicom_node.sentence import reason_sentence
+from worker.results import Found, details_of, told_of
+from worker.states import JobState
+from worker.tables import Base
+from worker.worklist import Line, line_of
+
+_NAMES = ("studies", "findings", "models", "jobs", "decisions")
+studies, findings, models, jobs, decisions = (Base.metadata.tables[name] for name in _NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Where the answers of a model change, all in [0, 1].
+
+    Attributes
+    ----------
+    calibrated : bool
+        Whether the score may be called a probability.
+    """
+
+    threshold: float
+    low: float
+    high: float
+    calibrated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An image of the study, with what its model says; `scale` is None while nothing is said."""
+
+    instance: Row[Any]
+    told: Row[Any] | None
+    scale: Scale | None
+    has_heat: bool
+
+    @property
+    def why_not(self) -> str | None:
+        """Why it was not assessed, in words; None when it was, or will be."""
+        if self.told is None or self.told.assessed:
+            return None
+        return reason_sentence(self.told.reason)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Event:
+    """Something that happened to the study."""
+
+    at: datetime
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A study, whole.
+
+    Attributes
+    ----------
+    owed : sequence of rows of `jobs`
+        What is still to be done, or was given up.
+    """
+
+    line: Line
+    images: Sequence[Shown]
+    owed: Sequence[Row[Any]]
+    events: Sequence[Event]
+
+    @property
+    def given_up(self) -> Sequence[Row[Any]]:
+        """What a person has to see to."""
+        return [job for job in self.owed if job.state == JobState.DEAD]
+
+
+def chart(session: Session, study_instance_uid: str) -> Chart | None:
+    """Gather what is known of a study; None when it is not."""
+    rows = session.execute(_STUDY, {"uid": study_instance_uid}).all()
+    if not rows:
+        return None
+    (found,) = details_of(session, rows)
+    owed = session.execute(_OWED, {"study": found.study.id}).all()
+    decided = session.execute(_DECIDED, {"study": found.study.id}).all()
+    return Chart(
+        line_of(found), _images(session, found), owed, sorted(_events(session, found, decided))
+    )
+
+
+def _images(session: Session, found: Found) -> list[Shown]:
+    told = told_of(found)
+    scales = {row.id: _scale(row.details) for row in session.execute(_MODELS, _ids(found))}
+    heated = {tuple(row) for row in session.execute(_HEATED, _ids(found))}
+    shown = []
+    for instance in found.instances:
+        row = told.get(instance.id)
+        if row is None:
+            shown.append(Shown(instance, None, None, has_heat=False))
+        else:
+            has_heat = (instance.id, row.model_id) in heated
+            shown.append(Shown(instance, row, scales[row.model_id], has_heat))
+    return shown
+
+
+def _ids(found: Found) -> dict[str, list[int]]:
+    return {"ids": [each.id for each in found.instances]}
+
+
+def _scale(details: dict[str, Any]) -> Scale:
+    low, high = details["undetermined"]
+    return Scale(details["threshold"], low, high, details["calibrated"])
+
+
+# --- what happened ---------------------------------------------------------------------------
+
+
+def _events(session: Session, found: Found, decided: Sequence[Row[Any]]) -> Iterator[Event]:
+    study = found.study
+    yield Event(study.received_at, f"first image received from {study.calling_ae_title}")
+    if study.last_received_at > study.received_at:
+        yield Event(study.last_received_at, f"last of {len(found.instances)} images received")
+    for answered in session.execute(_ANSWERED, _ids(found)).mappings():
+        words = "{count} of {images} images answered by {name} {version}"
+        yield Event(answered["at"], words.format(images=len(found.instances), **answered))
+    for row in decided:
+        reason = f": {row.reason}" if row.reason else ""
+        yield Event(row.decided_at, f"{row.action.lower()} by {row.person}{reason}")
+    yield from _deliveries(found)
+
+
+def _deliveries(found: Found) -> Iterator[Event]:
+    revisions = {report.id: report.revision for report in found.reports}
+    for report in found.reports:
+        yield Event(report.created_at, f"reported, revision {report.revision}")
+    for row in found.deliveries:
+        what = f"revision {revisions[row.report_id]}"
+        if row.delivered_at:
+            yield Event(row.delivered_at, f"{what} delivered to {row.destination}")
+        if row.committed_at:
+            yield Event(row.committed_at, f"{what} committed by {row.destination}")
+
+
+# --- the statements --------------------------------------------------------------------------
+
+_STUDY = select(studies).where(studies.c.study_instance_uid == bindparam("uid"))
+_OWED = select(jobs).where(jobs.c.study_id == bindparam("study")).order_by(jobs.c.id)
+_DECIDED = (
+    select(decisions).where(decisions.c.study_id == bindparam("study")).order_by(decisions.c.id)
+)
+_THEIRS = findings.c.instance_id.in_(bindparam("ids", expanding=True))
+_HEATED = select(*findings.c["instance_id", "model_id"]).where(
+    _THEIRS, findings.c.heatmap.is_not(None)
+)
+_MODELS = select(*models.c["id", "details"]).where(
+    models.c.id.in_(select(findings.c.model_id).where(_THEIRS))
+)
+_ANSWERED = (
+    select(
+        *models.c["name", "version"],
+        func.max(findings.c.created_at).label("at"),
+        func.count().label("count"),
+    )
+    .join_from(findings, models)
+    .where(_THEIRS)
+    .group_by(models.c.id, *models.c["name", "version"])
+)
