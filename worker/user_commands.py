@@ -17,7 +17,8 @@ from worker.access.roles import Role
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.audit.messages import Message, Person
+    from worker.audit.messages import Person
+    from worker.audit.schema import Message
 
 user = typer.Typer(no_args_is_help=True, help="Who may use the web pages.")
 

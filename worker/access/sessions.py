@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Row, delete, or_, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from worker.access.admins import has_admin
@@ -121,7 +122,7 @@ _WITH_USER = (
 )  # fmt: skip
 
 
-def _identity(session: Session, row: Row[tuple[object, ...]]) -> Identity | None:
+def _identity(session: Session, row: Any) -> Identity | None:
     """Tell who has a session now; None when they may not use it any more."""
     if row.user_id is None:
         return None if has_admin(session) else Identity(LOCAL, Role.ADMIN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -141,7 +141,7 @@ def check(sessions: SessionFactory, name: str, password: str, now: datetime) -> 
         return Identity(user.name, Role(user.role))
 
 
-def _may_sign_in(name: str) -> object:
+def _may_sign_in(name: str) -> ColumnElement[bool]:
     return (User.name == normalised(name)) & User.enabled
 
 
