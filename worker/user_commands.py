@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.access.names import normalised
 from worker.access.roles import Role
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 user = typer.Typer(no_args_is_help=True, help="Who may use the web pages.")
 
-Name = Annotated[str, typer.Argument(help="How they sign in.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", parser=normalised, help="How they sign in.")]
 FromStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
 ]

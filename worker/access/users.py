@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -142,7 +142,7 @@ def check(sessions: SessionFactory, name: str, password: str, now: datetime) -> 
 
 
 def _may_sign_in(name: str) -> ColumnElement[bool]:
-    return (User.name == normalised(name)) & User.enabled
+    return and_(User.name == normalised(name), User.enabled)
 
 
 def _locked(session: Session, name: str) -> User:

@@ -204,9 +204,8 @@ def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, BinaryIO]]:
     """Open all files of the trail, the oldest first; as if nothing were rotated meanwhile."""
     while True:
         with suppress(FileNotFoundError):
-            files: list[tuple[Path, BinaryIO]] = [
-                (each, stack.enter_context(each.open("rb"))) for each in files_of(path)
-            ]
+            files: list[tuple[Path, BinaryIO]]
+            files = [(each, stack.enter_context(each.open("rb"))) for each in files_of(path)]
             same = [os.path.samestat(each.stat(), os.fstat(file.fileno())) for each, file in files]
             if all(same) and [each for each, _ in files] == files_of(path):
                 return files

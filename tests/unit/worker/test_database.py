@@ -27,6 +27,8 @@ from worker.tables import (
     Model,
     Report,
     Study,
+    User,
+    WebSession,
 )
 
 
@@ -238,6 +240,13 @@ STATEFUL = ("studies", "deliveries")
 JOB: dict[str, Any] = {
     "kind": "CLASSIFY", "subject_id": 1, "study_id": 1, "state": "DUE", "due_at": NOON,
 }  # fmt: skip
+USER: dict[str, Any] = {
+    "id": 1, "name": "anna", "role": "viewer", "enabled": True, "created_at": NOON,
+    "subject": "issuer 17",
+}  # fmt: skip
+WEB_SESSION: dict[str, Any] = {
+    "token_hash": "h", "user_id": 1, "created_at": NOON, "last_seen_at": NOON,
+}  # fmt: skip
 FINDING: dict[str, Any] = {
     "instance_id": 1, "model_id": 1, "assessed": True, "reason": None, "finding": "PRESENT",
     "pneumonia": 0.9, "flags": [], "created_at": NOON,
@@ -246,11 +255,12 @@ FINDING: dict[str, Any] = {
 
 @pytest.fixture
 def filled(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
-    """A study with an instance, a model, a report, its companion and its delivery."""
+    """A study with an instance, a model, a report, its companion and its delivery; a user."""
     with sessions() as session, session.begin():
         for table, row in (
             (Study, STUDY), (Instance, INSTANCE), (Model, MODEL), (Report, REPORT),
             (Delivery, DELIVERY), (Companion, COMPANION), (CommitmentRequest, REQUEST),
+            (User, USER), (WebSession, WEB_SESSION),
         ):  # fmt: skip
             session.execute(insert(table).values(**row))
     return sessions
@@ -304,6 +314,11 @@ def test_an_older_version_finds_delivered_what_was_committed(
         (CommitmentRequest, REQUEST),
         (Job, {**JOB, "state": "ODD"}),
         (Job, {**JOB, "study_id": 77}),
+        (User, {**USER, "id": 2, "subject": None}),
+        (User, {**USER, "id": 2, "name": "berta"}),
+        (User, {**USER, "id": 2, "name": "berta", "subject": None, "role": "ADMIN"}),
+        (WebSession, WEB_SESSION),
+        (WebSession, {**WEB_SESSION, "token_hash": "i", "user_id": 77}),
         (FindingRow, {**FINDING, "reason": "BLANK"}),
         (FindingRow, {**FINDING, "finding": None}),
         (FindingRow, {**FINDING, "pneumonia": None}),
