@@ -34,15 +34,17 @@ class Authority:
             "-days", "2", "-subj", f"/CN=Authority {folder.name}",
         )  # fmt: skip
 
-    def issue(self, name: str, days: int = 2) -> TlsFiles:
-        """Make a certificate; one of 0 days has expired."""
+    def issue(self, name: str, days: int = 2, hosts: str = "") -> TlsFiles:
+        """Make a certificate; one of 0 days has expired. `hosts` is as in ``IP:127.0.0.1``."""
         certificate, key, request = (
             self.folder / f"{name}{end}.pem" for end in ("", "-key", "-request")
         )
         self._run("req", *_CURVE, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        extensions = self.folder / f"{name}-extensions"
+        extensions.write_text(f"subjectAltName={hosts}\n" if hosts else "")
         self._run(
             "x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key,
-            "-CAcreateserial", "-out", certificate, "-days", str(days),
+            "-CAcreateserial", "-out", certificate, "-days", str(days), "-extfile", extensions,
         )  # fmt: skip
         return TlsFiles(certificate, key, self.certificate)
 
