@@ -34,6 +34,7 @@ def environment(home: Path, port: int, settings: Mapping[str, str]) -> dict[str,
     clean = {key: value for key, value in os.environ.items() if not key.startswith("CXR_")}
     ours = {
         "CXR_HOME": str(home), "CXR_ARCHIVE": str(home / "archive"), "CXR_ARCHIVE_RESERVE_MB": "0",
+        "CXR_WEB_PORT": "off",
         "CXR_BIND": "127.0.0.1", "CXR_PORT": str(port), "CXR_AE_TITLE": NODE,
         # The chest that is sent is an adult's: it is to be assessed all the same.
         "CXR_POPULATION": "ignore",

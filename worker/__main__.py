@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dicom_node.errors import PacsWorkerError
+from dicom_node.errors import ConfigurationError, PacsWorkerError
 from worker.lasting import lasting
 from worker.states import StudyState
 from worker.user_commands import user
@@ -129,6 +129,8 @@ def up() -> None:
 
     def tell() -> None:
         typer.echo(f"cxr-worker is ready: receives as {where}, reports go to {goes}. Ctrl-C stops.")
+        if settings.web_port is not None:
+            typer.echo(f"The worklist is at {settings.web_address}{_first_sign_in(settings)}")
 
     supervisor.run(settings, tell)
     typer.echo("cxr-worker has stopped.")
@@ -214,6 +216,39 @@ def relay() -> None:
     _start_role(stopped)
     if not stopped.is_set():
         relaying.run(composition.desk(), tasks.announce, tasks.waiting, stopped)
+
+
+@app.command(rich_help_panel="Run")
+def web() -> None:
+    """Show the worklist in the browser, on CXR_WEB_BIND and CXR_WEB_PORT."""
+    with lasting():
+        from worker import composition, tasks
+        from worker import up as supervisor
+        from worker.web import serving
+
+    stopped = _stop_event()
+    settings = _start_role(stopped)
+    if settings.web_port is None:
+        raise ConfigurationError("CXR_WEB_PORT", "is off: there is nothing to serve")
+
+    def ready() -> None:
+        supervisor.mark_ready("web")
+        if not supervisor.is_supervised():
+            typer.echo(f"The worklist is at {settings.web_address}{_first_sign_in(settings)}")
+
+    if not stopped.is_set():
+        serving.serve(
+            settings, composition.desk(), composition.reading_sessions(), tasks.announce,
+            composition.model_info, ready, stopped,
+        )  # fmt: skip
+
+
+def _first_sign_in(settings: Any) -> str:
+    """Give the rest of the link for the first sign-in, while there is no administrator."""
+    from worker.access.first import FirstToken
+
+    token = FirstToken(settings.home).read()
+    return f"sign-in?token={token}" if token else ""
 
 
 @app.command(hidden=True)
@@ -358,7 +393,8 @@ def requeue(
     desk = composition.desk()
     if not study:
         study = given_up.studies_with(given_up.dead_letters(desk.sessions, destination))
-    _tell(given_up.requeue(desk, study, reason, tasks.announce), "{} jobs owed")
+    again = given_up.requeue(desk, study, reason, tasks.announce, given_up.who())
+    _tell(again, "{} jobs owed")
 
 
 @app.command(rich_help_panel="Operate")

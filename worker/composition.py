@@ -165,5 +165,6 @@ def classifier() -> Classifier:
 
 
 def explain() -> Explain | None:
-    """Give what makes heat maps; None when no destination wants pictures."""
-    return answering().heatmaps if CompanionKind.PICTURE in settings().companions else None
+    """Give what makes heat maps; None when nobody wants them."""
+    wanted = settings().heatmaps or CompanionKind.PICTURE in settings().companions
+    return answering().heatmaps if wanted else None

@@ -128,6 +128,7 @@ def _running(home: Path, pacs: Peer, log: Path) -> Iterator[tuple[Peer, dict[str
         "CXR_HOME": str(home), "CXR_BIND": "127.0.0.1", "CXR_PORT": str(port),
         "CXR_DESTINATIONS": f"{pacs}?companions=picture+key-object", "CXR_AE_TITLE": "CXRWORKER",
         "CXR_ARCHIVE": str(home / "archive"), "CXR_ARCHIVE_RESERVE_MB": "0",
+        "CXR_WEB_PORT": "off",
         # What else a shell or a file sets for another node would shut the demo's own modality out.
         "CXR_ALLOWED_AE_TITLES": "", "CXR_ALLOWED_HOSTS": "", "CXR_REQUIRE_CALLED_AE_TITLE": "",
         "CXR_PLAINTEXT": "on", "CXR_TLS_PORT": "", "CXR_PEERS": "",

@@ -26,9 +26,14 @@ def model_table(info: ModelInfo) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in (*_facts(info), *_figures(info.metrics)):
+    for name, value in facts_of(info):
         table.add_row(name, value)
     return table
+
+
+def facts_of(info: ModelInfo) -> list[tuple[str, str]]:
+    """Give what a model is and what was measured of it, each with its name."""
+    return [*_facts(info), *_figures(info.metrics)]
 
 
 def _facts(info: ModelInfo) -> Iterator[tuple[str, str]]:

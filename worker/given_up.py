@@ -26,12 +26,16 @@ def studies_with(letters: Sequence[tuple[Job, str]]) -> list[str]:
 
 
 def requeue(
-    desk: Desk, studies: Sequence[str], reason: str, announce: Callable[[Bell], None]
+    desk: Desk,
+    studies: Sequence[str],
+    reason: str,
+    announce: Callable[[Bell], None],
+    person: str,
 ) -> Iterator[tuple[str, int | None]]:
     """Owe studies again; give each with how many jobs are owed, None when it is unknown."""
     for uid in studies:
         with desk.sessions() as session, session.begin():
-            owed = ledger.requeue(session, uid, desk.clock(), reason, who())
+            owed = ledger.requeue(session, uid, desk.clock(), reason, person)
         yield uid, owed
     for kind in (JobKind.CLASSIFY, JobKind.REPORT) if studies else ():
         announce(Bell(kind))

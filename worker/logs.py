@@ -38,6 +38,7 @@ def configure(level: str) -> None:
         "circus",
         "celery.app.trace",
         "celery.worker.strategy",
+        "uvicorn",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.captureWarnings(capture=False)

@@ -112,6 +112,24 @@ def decode_heat(png: bytes) -> Floats:
         return np.asarray(grey, np.float32) / np.float32(255)
 
 
+def heat_layer(heat: Floats) -> NDArray[np.uint8]:
+    """Return a map as colours to lay over its image, transparent where it is weak.
+
+    Parameters
+    ----------
+    heat
+        In [0, 1].
+
+    Returns
+    -------
+    ndarray
+        uint8, (rows, columns, 4), RGBA.
+    """
+    strength = np.clip(heat, 0, 1)
+    opacity = 255 * np.clip((strength - WEAKEST) / (1 - WEAKEST), 0, 1)[..., None]
+    return np.concatenate([_coloured(strength), opacity], -1).round().astype(np.uint8)
+
+
 def to_png(picture: NDArray[np.uint8]) -> bytes:
     """Encode a picture, or one channel, as a PNG."""
     buffer = BytesIO()

@@ -138,6 +138,11 @@ class Settings(WebSettings):
         description="Folder of a model artifact, or of versions from which `cxr-worker model use` "
         "chooses. Default: the one shipped with cxr-worker.",
     )
+    heatmaps: bool = Field(
+        False,
+        description="Whether to make heat maps of what is or may be pneumonia, for the web pages. "
+        "They are made in any case where a destination wants pictures.",
+    )
     device: Literal["auto", "cpu", "gpu"] = Field(
         "auto", description="Where the network runs. auto: a GPU when TensorFlow sees one."
     )

@@ -68,6 +68,18 @@ class WebSettings(BaseSettings):
     )
 
     @property
+    def is_web_for_us_alone(self) -> bool:
+        """Whether only this machine itself can reach the web pages."""
+        return is_loopback(self.web_bind)
+
+    @property
+    def web_address(self) -> str:
+        """Where a browser on this machine finds the web pages."""
+        scheme = "http" if self.web_certificate is None else "https"
+        host = "127.0.0.1" if is_any(self.web_bind) else self.web_bind
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.web_port}/"
+
+    @property
     def web_files(self) -> tuple[Path, Path] | None:
         """Certificate and key of the web pages, absolute; None when they are not set."""
         if self.web_certificate is None or self.web_key is None:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +42,7 @@ def roles(settings: Settings) -> dict[str, list[str]]:
         "relay": ["relay"],
         "worker-io": ["worker", "--queues", "io"],
         "worker-gpu": ["worker", "--queues", "gpu"],
+        **({} if settings.web_port is None else {"web": ["web"]}),
     }
 
 
@@ -78,7 +79,10 @@ def run(settings: Settings, on_ready: Callable[[], None]) -> None:
             check_delay=0.5,
         )
         logging.getLogger("tornado.application").addFilter(_NoConflicts())
-        threading.Thread(target=_tell_when_ready, args=(marks, on_ready), daemon=True).start()
+        awaited = [name for name in roles(settings) if name not in ("redis", "relay")]
+        tell = threading.Thread(target=_tell_when_ready, args=(marks, awaited, on_ready))
+        tell.daemon = True
+        tell.start()
         arbiter.start()
     finally:
         shutil.rmtree(marks, ignore_errors=True)
@@ -120,6 +124,8 @@ def require_free_ports(settings: Settings) -> None:
         _require_free("CXR_PORT", settings.bind, settings.port)
     if settings.tls_port is not None:
         _require_free("CXR_TLS_PORT", settings.bind, settings.tls_port)
+    if settings.web_port is not None:
+        _require_free("CXR_WEB_PORT", settings.web_bind, settings.web_port)
 
 
 def _require_free(setting: str, bind: str, port: int) -> None:
@@ -185,6 +191,11 @@ class _NoConflicts(logging.Filter):
         return not (record.exc_info and type(record.exc_info[1]).__name__ == "ConflictError")
 
 
+def is_supervised() -> bool:
+    """Tell whether `up` runs this role."""
+    return SUPERVISED in os.environ
+
+
 def mark_ready(role: str) -> None:
     """Tell the supervisor, if there is one, that a role is ready."""
     marks = os.environ.get(SUPERVISED)
@@ -192,8 +203,8 @@ def mark_ready(role: str) -> None:
         (Path(marks) / f"{role}.ready").touch()
 
 
-def _tell_when_ready(marks: Path, on_ready: Callable[[], None]) -> None:
-    expected = [marks / f"{role}.ready" for role in ("node", "worker-gpu", "worker-io")]
+def _tell_when_ready(marks: Path, roles: Sequence[str], on_ready: Callable[[], None]) -> None:
+    expected = [marks / f"{role}.ready" for role in roles]
     while not all(mark.exists() for mark in expected):
         if not marks.exists():
             return

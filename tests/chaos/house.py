@@ -37,6 +37,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 SETTINGS = {
     "CXR_BIND": "127.0.0.1",
     "CXR_ARCHIVE_RESERVE_MB": "0",
+    "CXR_WEB_PORT": "off",
     "CXR_QUIET_S": "1",
     "CXR_LEASE_S": "5",
     "CXR_NETWORK_TIMEOUT_S": "5",

@@ -47,7 +47,7 @@ def listens(port: int) -> bool:
 def clean_environment(**settings: str) -> dict[str, str]:
     """Give our environment without settings of ours, and with these."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CXR_")}
-    return kept | settings
+    return kept | {"CXR_WEB_PORT": "off"} | settings
 
 
 def run(command: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,1 @@
+"""The worklist in the browser: pages made here, with a little script beside them."""

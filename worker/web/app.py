@@ -1,0 +1,68 @@
+"""Puts the web together: routes, what stands before them, and what is said when one fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import DBAPIError
+
+from worker.audit.trail import NotRecorded
+from worker.web import images, pages, signing
+from worker.web.gate import SignInNeeded, ask_to_sign_in
+from worker.web.headers import SafeAnswers
+from worker.web.services import Services
+from worker.web.templates import STATIC, render
+
+log = logging.getLogger(__name__)
+
+
+def build(services: Services, hosts: Collection[str]) -> FastAPI:
+    """Build the application.
+
+    Parameters
+    ----------
+    hosts
+        Names that it answers to.
+    """
+    app = FastAPI(title="cxr-worker", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.services = services
+    app.add_middleware(SafeAnswers, hosts=hosts)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for router in (signing.router, pages.router, images.router):
+        app.include_router(router)
+    app.add_exception_handler(SignInNeeded, ask_to_sign_in)
+    app.add_exception_handler(HTTPException, _say_what_is_wrong)
+    app.add_exception_handler(RequestValidationError, _say_what_is_not_understood)
+    app.add_exception_handler(DBAPIError, _say_that_the_database_is_away)
+    app.add_exception_handler(NotRecorded, _say_that_nothing_can_be_written_down)
+    return app
+
+
+def _say_what_is_wrong(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _page(request, str(error.detail), error.status_code)
+
+
+def _say_what_is_not_understood(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = ", ".join(str(each["loc"][-1]) for each in error.errors())
+    return _page(request, f"This is not understood: {fields}.", 422)
+
+
+def _say_that_the_database_is_away(request: Request, error: Exception) -> Response:
+    log.warning("a page failed: the database: %s", type(error).__name__)
+    return _page(request, "The database cannot be reached just now; try again soon.", 503)
+
+
+def _say_that_nothing_can_be_written_down(request: Request, error: Exception) -> Response:
+    """What cannot be written into the audit trail is not shown."""
+    log.error("a page failed: %s", error)
+    return _page(request, "The audit trail cannot be written; without it nothing is shown.", 503)
+
+
+def _page(request: Request, words: str, status: int) -> Response:
+    return render(request, "problem.html", {"words": words}, status=status)

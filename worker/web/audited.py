@@ -1,0 +1,53 @@
+"""What goes from the pages into the audit trail, before it is shown or done."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from worker.access.roles import Identity
+from worker.audit import messages
+from worker.audit.messages import Person, StudyOf
+from worker.audit.schema import Outcome
+from worker.chart import Chart
+from worker.web.services import Services
+
+
+def searched(services: Services, request: Request, who: Identity, criteria: dict[str, str]) -> None:
+    """Write down that somebody looked through the worklist, which names patients."""
+    services.trail.record(messages.studies_searched(_person(request, who.name), criteria))
+
+
+def viewed(services: Services, request: Request, who: Identity, study: Chart) -> None:
+    """Write down that somebody sees a study, or an image of it."""
+    services.trail.record(messages.study_viewed(_person(request, who.name), _study_of(study)))
+
+
+def acted(services: Services, request: Request, who: Identity, study: Chart, what: str) -> None:
+    """Write down that somebody does something about a study."""
+    person = _person(request, who.name)
+    services.trail.record(messages.study_changed(person, _study_of(study), what))
+
+
+def refused(services: Services, request: Request, who: Identity) -> None:
+    """Write down that somebody asked for what their role does not allow."""
+    person = _person(request, who.name)
+    services.trail.record(messages.access_refused(person, request.url.path))
+
+
+def signed_in(services: Services, request: Request, name: str, outcome: Outcome) -> None:
+    """Write down that somebody signs in, or tries to."""
+    services.trail.record(messages.signed_in(_person(request, name), outcome))
+
+
+def signed_out(services: Services, request: Request, who: Identity) -> None:
+    """Write down that somebody signs out."""
+    services.trail.record(messages.signed_out(_person(request, who.name)))
+
+
+def _person(request: Request, name: str) -> Person:
+    return Person(name, request.client.host if request.client else "")
+
+
+def _study_of(study: Chart) -> StudyOf:
+    row = study.line.found.study
+    return StudyOf(row.study_instance_uid, row.patient_id)

@@ -1,0 +1,84 @@
+"""Who may come in: sign-in, sessions and sign-out, over the database of users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.access import sessions, users
+from worker.access.admins import has_admin
+from worker.access.attempts import Attempts
+from worker.access.errors import UnknownUser
+from worker.access.first import FirstToken
+from worker.access.roles import Identity
+from worker.database import SessionFactory
+
+
+class TooManyTries(Exception):
+    """Somebody tries again too soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Lets people in and out.
+
+    Attributes
+    ----------
+    idle, absolute
+        How long a session lasts without being used, and at most.
+    """
+
+    sessions: SessionFactory
+    attempts: Attempts
+    first: FirstToken
+    clock: Callable[[], datetime]
+    idle: timedelta
+    absolute: timedelta
+
+    def has_admin(self) -> bool:
+        """Tell whether anybody could sign in and administrate."""
+        with self.sessions() as session:
+            return has_admin(session)
+
+    def identify(self, token: str) -> Identity | None:
+        """Tell whose session a token is of; None when it is of none, or of one that is over."""
+        return sessions.find(
+            self.sessions, token, self.clock(), idle=self.idle, absolute=self.absolute
+        )
+
+    def sign_in(self, name: str, password: str, address: str) -> tuple[Identity, str] | None:
+        """Let somebody in by name and password; None when they may not.
+
+        Raises
+        ------
+        TooManyTries
+            When there were too many of late, by this name or from this address.
+        """
+        if not self.attempts.may_try(name, address):
+            raise TooManyTries
+        identity = users.check(self.sessions, name, password, self.clock())
+        if identity is None:
+            return None
+        self.attempts.succeeded(name, address)
+        try:
+            return self._begin(identity)
+        except UnknownUser:  # disabled in this very moment
+            return None
+
+    def sign_in_first(self, token: str) -> tuple[Identity, str] | None:
+        """Let in who has the first token of a machine that has no administrator yet."""
+        with self.sessions() as session:
+            identity = self.first.check(session, token)
+        return None if identity is None else self._begin(identity)
+
+    def sign_out(self, token: str) -> None:
+        """End a session."""
+        with self.sessions() as session, session.begin():
+            sessions.end(session, token)
+
+    def _begin(self, identity: Identity) -> tuple[Identity, str]:
+        now = self.clock()
+        with self.sessions() as session, session.begin():
+            sessions.forget_expired(session, now, idle=self.idle, absolute=self.absolute)
+            return identity, sessions.begin(session, identity, now)

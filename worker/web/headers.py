@@ -1,0 +1,85 @@
+"""What every answer of the web says to the browser, and which names it answers to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Nothing from elsewhere, nothing inline, nothing in a frame. Pictures are drawn from memory too.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_ALWAYS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+# Of what a form sends, in bytes.
+_LONGEST: Final = 1 << 16
+# OWASP: a year. Only where this very answer came by TLS.
+_STRICT_TRANSPORT: Final = "max-age=31536000"
+
+
+class SafeAnswers:
+    """Adds security headers to every answer, and refuses what no page of ours asks for.
+
+    A name that is not ours is of a page of somebody else's that was led to our address (DNS
+    rebinding). No form of ours is long.
+
+    Parameters
+    ----------
+    hosts : collection of str
+        Names, in lower case, without a port.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self._app, self._hosts = app, frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._complete(MutableHeaders(scope=message), scope)
+            await send(message)
+
+        refusal = self._refusal(Headers(scope=scope))
+        await (refusal or self._app)(scope, receive, send_safely)
+
+    def _refusal(self, headers: Headers) -> PlainTextResponse | None:
+        host = headers.get("host", "")
+        if _name_of(host) not in self._hosts:
+            words = f"{host} is not one of CXR_WEB_HOSTS, the names that this server answers to.\n"
+            return PlainTextResponse(words, 400)
+        if "transfer-encoding" in headers:
+            return PlainTextResponse("Say how long it is (Content-Length).\n", 411)
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > _LONGEST:
+            return PlainTextResponse(f"At most {_LONGEST} bytes are taken.\n", 413)
+        return None
+
+    def _complete(self, headers: MutableHeaders, scope: Scope) -> None:
+        for name, value in _ALWAYS.items():
+            headers.setdefault(name, value)
+        # What is shown of a patient stays in no cache, also not of a screen that others use.
+        headers.setdefault("Cache-Control", "no-store")
+        if scope["scheme"] == "https":
+            headers.setdefault("Strict-Transport-Security", _STRICT_TRANSPORT)
+
+
+def _name_of(host: str) -> str:
+    """Give the name of a Host header, without its port."""
+    name = host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return name.strip("[]").lower()

@@ -1,0 +1,47 @@
+"""What the pages work with, passed in by whoever starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from worker.audit.schema import Message
+from worker.database import SessionFactory
+from worker.desk import Bell, Desk
+from worker.web.doors import Doors
+
+if TYPE_CHECKING:
+    from model.predict import ModelInfo
+
+
+class Trail(Protocol):
+    """Where it is written down who saw and did what; :class:`worker.audit.trail.Trail` is one."""
+
+    def record(self, *messages: Message) -> None:
+        """Write messages down, durably, or raise `worker.audit.trail.NotRecorded`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What stands behind the pages.
+
+    Attributes
+    ----------
+    reading
+        Sessions that hold up no writer.
+    doors
+        Who may come in.
+    announce
+        Rings a bell where work became due.
+    model_info
+        What the model says of itself that answers now.
+    """
+
+    desk: Desk
+    reading: SessionFactory
+    doors: Doors
+    trail: Trail
+    announce: Callable[[Bell], None]
+    model_info: Callable[[], ModelInfo]

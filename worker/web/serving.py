@@ -1,0 +1,118 @@
+"""Runs the web: over HTTP on this machine, or over TLS, or behind a proxy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from dicom_node.errors import ConfigurationError
+from worker.access.attempts import Attempts
+from worker.access.first import FirstToken
+from worker.audit import messages
+from worker.audit.trail import Trail
+from worker.database import SessionFactory
+from worker.desk import Bell, Desk
+from worker.settings import Settings
+from worker.web.app import build
+from worker.web.doors import Doors
+from worker.web.services import Services
+
+if TYPE_CHECKING:
+    from model.predict import ModelInfo
+
+# How long answers that are under way may take when it is to end.
+_GRACE_S = 5
+# Requests at once; more are refused, so that none waits for ever.
+_MOST_AT_ONCE = 200
+
+
+def serve(
+    settings: Settings,
+    desk: Desk,
+    reading: SessionFactory,
+    announce: Callable[[Bell], None],
+    model_info: Callable[[], ModelInfo],
+    on_ready: Callable[[], None],
+    stopped: threading.Event,
+) -> None:
+    """Serve pages until `stopped`.
+
+    Parameters
+    ----------
+    on_ready
+        Called when the port can be reached.
+
+    Raises
+    ------
+    ConfigurationError
+        When others could reach it and nobody could sign in, or the port cannot be had.
+    """
+    sessions = desk.sessions
+    first = FirstToken(settings.home)
+    with sessions() as session:
+        token = first.prepare(session)
+    if token and not settings.is_web_for_us_alone:
+        first.remove()
+        raise ConfigurationError(
+            "CXR_WEB_BIND",
+            f"is {settings.web_bind}, which others can reach, and there is no administrator: "
+            "add one, cxr-worker user add NAME --role admin",
+        )
+    doors = Doors(
+        sessions,
+        Attempts(),
+        first,
+        desk.clock,
+        timedelta(minutes=settings.web_idle_min),
+        timedelta(hours=settings.web_session_h),
+    )
+    with closing(Trail.of(settings, sends=True)) as trail:
+        services = Services(desk, reading, doors, trail, announce, model_info)
+        trail.record(messages.application_started())
+        try:
+            _run(settings, services, on_ready, stopped)
+        finally:
+            trail.record(messages.application_stopped())
+
+
+def _run(
+    settings: Settings, services: Services, on_ready: Callable[[], None], stopped: threading.Event
+) -> None:
+    server = uvicorn.Server(_config(settings, services))
+    thread = threading.Thread(target=server.run, name="web")
+    thread.start()
+    while not (server.started or stopped.wait(0.02)) and thread.is_alive():
+        pass
+    if server.started:
+        on_ready()
+    while thread.is_alive() and not stopped.wait(1):
+        pass
+    server.should_exit = True
+    thread.join(2 * _GRACE_S)
+    if not server.started and not stopped.is_set():
+        where = f"{settings.web_bind}:{settings.web_port}"
+        raise ConfigurationError("CXR_WEB_PORT", f"{where} cannot be listened on")
+
+
+def _config(settings: Settings, services: Services) -> uvicorn.Config:
+    certificate, key = settings.web_files or (None, None)
+    return uvicorn.Config(
+        build(services, settings.web_hosts),
+        host=settings.web_bind,
+        port=settings.web_port or 0,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        proxy_headers=bool(settings.web_proxies),
+        forwarded_allow_ips=[str(each) for each in settings.web_proxies],
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        limit_concurrency=_MOST_AT_ONCE,
+        timeout_graceful_shutdown=_GRACE_S,
+    )

@@ -1,0 +1,87 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from worker.access.roles import Identity
+from worker.audit.schema import Outcome
+from worker.web import audited
+from worker.web.doors import TooManyTries
+from worker.web.gate import Given, Whoever, let_in, let_out, sent_by_our_page, session_token
+from worker.web.services import Services
+from worker.web.templates import render
+
+router = APIRouter()
+
+_WRONG = "Name and password do not belong together, or the account is disabled."
+_SLOWLY = "There were too many tries; wait a minute."
+
+
+@router.get("/sign-in")
+def ask(request: Request, services: Given, to: str = "/", token: str = "") -> Response:
+    """Ask who it is; a link with the first token, which a new machine prints, says it already."""
+    if token:
+        opened = services.doors.sign_in_first(token)
+        return _let_in(request, services, opened, to, "local")
+    return _form(request, services, to)
+
+
+@router.post("/sign-in")
+def sign_in(
+    request: Request,
+    services: Given,
+    name: Annotated[str, Form(max_length=200)],
+    password: Annotated[str, Form(max_length=1000)],
+    to: Annotated[str, Form(max_length=2000)] = "/",
+) -> Response:
+    """Let somebody in."""
+    address = request.client.host if request.client else ""
+    try:
+        opened = services.doors.sign_in(name, password, address)
+    except TooManyTries:
+        audited.signed_in(services, request, name, Outcome.SERIOUS_FAILURE)
+        return _form(request, services, to, _SLOWLY, 429)
+    return _let_in(request, services, opened, to, name)
+
+
+@router.post("/sign-out", dependencies=[Depends(sent_by_our_page)])
+def sign_out(request: Request, services: Given, who: Whoever) -> Response:
+    """Let somebody out."""
+    services.doors.sign_out(session_token(request))
+    audited.signed_out(services, request, who)
+    answer = RedirectResponse("/sign-in", 303)
+    let_out(request, answer)
+    return answer
+
+
+def _let_in(
+    request: Request,
+    services: Services,
+    opened: tuple[Identity, str] | None,
+    to: str,
+    name: str,
+) -> Response:
+    outcome = Outcome.MINOR_FAILURE if opened is None else Outcome.SUCCESS
+    audited.signed_in(services, request, name, outcome)
+    if opened is None:
+        return _form(request, services, to, _WRONG, 401)
+    answer = RedirectResponse(_inside(to), 303)
+    let_in(request, answer, opened[1])
+    return answer
+
+
+def _form(
+    request: Request, services: Services, to: str, problem: str = "", status: int = 200
+) -> Response:
+    shown = {"to": _inside(to), "problem": problem, "has_admin": services.doors.has_admin()}
+    return render(request, "sign-in.html", shown, status=status)
+
+
+def _inside(path: str) -> str:
+    """Give a path of ours; anything else leads to the beginning (it might lead elsewhere)."""
+    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path
+    return path if is_ours else "/"
