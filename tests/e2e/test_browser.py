@@ -1,0 +1,210 @@
+"""The worklist in a real Chromium: live, by keyboard, on a phone, and for who cannot see it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sqlalchemy import Engine
+
+from model.predict import Prediction
+from tests.e2e.programs import free_port
+from tests.ward import PACS, Ward
+from tests.web import PASSWORD, Web
+from worker.access.roles import Role
+from worker.database import build_sessions
+
+SERIOUS = {"serious", "critical"}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        (pytest.fail if os.environ.get("CXR_REQUIRE_PEERS") else pytest.skip)("no Chromium here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def web(tmp_path: Path, sqlite_engine: Engine) -> Web:
+    web = Web(Ward(tmp_path, build_sessions(sqlite_engine)), tmp_path)
+    web.add("admin", Role.ADMIN)
+    web.ward.explain = lambda images: np.tile(
+        np.linspace(0, 1, 16, dtype=np.float32), (len(images), 16, 1)
+    )
+    return web
+
+
+@contextmanager
+def served(web: Web) -> Iterator[str]:
+    """Serve pages on a port of this machine; give their address."""
+    port = free_port()
+    config = uvicorn.Config(web.app, "127.0.0.1", port, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def page(web: Web, chromium: Browser) -> Iterator[Page]:
+    """Signed in, on the worklist; whatever a page complains of fails its test."""
+    with served(web) as address:
+        context = chromium.new_context(base_url=address, viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda said: complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto("/")
+        page.get_by_label("Name").fill("admin")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Worklist")).to_be_visible()
+        yield page
+        # Of our reading a drawn image back, which no page does.
+        assert [each for each in complaints if "Canvas2D" not in each] == []
+        context.close()
+
+
+def reported(web: Web, answer: Prediction | None = None) -> str:
+    ward = web.ward
+    ward.classifier.answer = answer or Prediction(0.9, 0.7, 0.3, "PRESENT")
+    study = ward.receive_study()
+    ward.classify()
+    ward.clock.forward(60)
+    ward.report()
+    return study
+
+
+def grey_in_the_middle(page: Page) -> int:
+    """Give the grey value that the drawn image has in its middle."""
+    value: int = page.evaluate(
+        """() => { const canvas = document.querySelector('.viewer canvas');
+        const [x, y] = [canvas.width >> 1, canvas.height >> 1];
+        return canvas.getContext('2d').getImageData(x, y, 1, 1).data[0]; }"""
+    )
+    return value
+
+
+def test_a_study_that_arrives_is_shown_without_a_reload(web: Web, page: Page) -> None:
+    expect(page.get_by_text("No study matches.")).to_be_visible()
+    page.evaluate("() => { window.stayed = true; }")
+    study = reported(web)
+    expect(page.locator(f'a[href="/studies/{study}"]')).to_have_text("pneumonia")
+    web.ward.deliver(PACS)
+    expect(page.locator(".worklist tbody")).to_contain_text("delivered")
+    assert page.evaluate("() => window.stayed")
+    expect(page.locator("#told")).to_have_text("The worklist has changed.")
+
+
+def test_everything_can_be_reached_by_keyboard(web: Web, page: Page) -> None:
+    first, second = reported(web), reported(web)
+    expect(page.locator(".worklist td a")).to_have_count(2)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(page.locator(f'a[href="/studies/{first}"]')).to_be_focused()
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/studies/{second}")
+    expect(page.locator(".heat")).to_be_visible()
+    page.keyboard.press("h")
+    expect(page.locator(".heat")).to_be_hidden()
+    page.keyboard.press("h")
+    expect(page.locator(".heat")).to_be_visible()
+    page.keyboard.press("b")
+    page.wait_for_url(re.compile(r"/$"))
+    page.keyboard.press("/")
+    expect(page.get_by_label("Accession number, patient ID or study UID")).to_be_focused()
+
+
+def test_the_heat_map_fades_in_and_out(web: Web, page: Page) -> None:
+    page.goto(f"/studies/{reported(web)}")
+    slider = page.get_by_label("What spoke for pneumonia (not its extent)")
+    for percent in ("0", "100", "30"):
+        slider.fill(percent)
+        expect(page.locator(".heat")).to_have_css("opacity", f"{int(percent) / 100:g}")
+
+
+def test_the_window_follows_a_drag_and_the_arrow_keys_and_can_be_reset(
+    web: Web, page: Page
+) -> None:
+    page.goto(f"/studies/{reported(web)}")
+    viewer = page.locator(".viewer")
+    box = viewer.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.6, steps=3)
+    page.mouse.up()
+    expect(page.locator(".window")).to_have_text("Level 60 %, width 100 %")
+    darker = grey_in_the_middle(page)
+    page.get_by_text("Reset window").click()
+    expect(page.locator(".window")).to_have_text("Level 50 %, width 100 %")
+    assert grey_in_the_middle(page) > darker
+    viewer.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".window")).to_have_text("Level 50 %, width 98 %")
+
+
+def test_an_administrator_has_a_study_done_again(web: Web, page: Page) -> None:
+    page.goto(f"/studies/{reported(web)}")
+    page.get_by_label("Why").fill("the window was wrong")
+    page.get_by_role("button", name="Requeue this study").click()
+    expect(page.locator(".history")).to_contain_text("requeued by admin: the window was wrong")
+
+
+def test_who_signs_out_sees_nothing_any_more(web: Web, page: Page) -> None:
+    study = reported(web)
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(f"/studies/{study}")
+    expect(page.get_by_label("Password")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_label("Password")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["screen", "phone"])
+def test_nothing_is_in_the_way_of_who_cannot_see_or_point(web: Web, page: Page, width: int) -> None:
+    reported(web, Prediction(0.05, None, None, "ABSENT"))
+    reported(web, Prediction(0.5, 0.5, 0.5, "UNDETERMINED"))
+    reported(web, Prediction(reason="NOT_CHEST"))
+    study = reported(web)
+    page.set_viewport_size({"width": width, "height": 800})
+    for path in ("/", "/?order=urgent", f"/studies/{study}", "/model", "/sign-in"):
+        page.goto(path)
+        found = Axe().run(page).response["violations"]
+        assert [(each["id"], path) for each in found if each["impact"] in SERIOUS] == []
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_without_a_script_everything_can_be_read(web: Web, chromium: Browser) -> None:
+    study = reported(web)
+    with served(web) as address:
+        context = chromium.new_context(base_url=address, java_script_enabled=False)
+        page = context.new_page()
+        page.goto(f"/studies/{study}")
+        page.get_by_label("Name").fill("admin")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("h1")).to_have_text("Pneumonia, 90.0 %")
+        expect(page.locator(".radiograph")).to_be_visible()
+        context.close()
