@@ -18,6 +18,7 @@ from pynetdicom.transport import AssociationServer
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.services import NodeConfig
+from dicom_node.watch import Rejection, Watch
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Listener(AssociationServer):
     max_connections : int
         Open connections of the application entity, over all its listeners; an association that is
         too much is rejected, a connection beyond this is closed.
+    watch : Watch
+        Hears of connections that are closed unread.
     **kwargs
         Of the library's server.
     """
@@ -52,9 +55,11 @@ class Listener(AssociationServer):
         tls: bool,
         allowed_hosts: Collection[Network],
         max_connections: int,
+        watch: Watch,
         **kwargs: Any,
     ) -> None:
         self.tls = tls
+        self._watch = watch
         self._allowed_hosts = allowed_hosts
         self._max_connections = max_connections
         super().__init__(*args, **kwargs)
@@ -68,7 +73,13 @@ class Listener(AssociationServer):
         """Accept, in a thread of its own."""
         self.ae._servers.append(self)
         name = f"listener:{self.port}"
-        threading.Thread(target=self.serve_forever, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self.serve_forever, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether its thread lives; only after `start`."""
+        return self._thread.is_alive()
 
     def get_request(self) -> Any:
         """Accept one connection; when that fails, let others end before it is tried again."""
@@ -84,10 +95,12 @@ class Listener(AssociationServer):
         host = client_address[0]
         if not is_allowed(host, self._allowed_hosts):
             log.warning("closed the connection from %s: not in CXR_ALLOWED_HOSTS", host)
+            self._watch.rejected(Rejection.HOST)
             return False
         count = sum(assoc.is_acceptor for assoc in self.ae.active_associations)
         if count >= self._max_connections:
             log.warning("closed the connection from %s: %d are open already", host, count)
+            self._watch.rejected(Rejection.TOO_MANY)
             return False
         return True
 
@@ -114,6 +127,7 @@ def open_listeners(
     config: NodeConfig,
     handlers: Sequence[tuple[Any, Callable[[Any], Any]]],
     prepare: Callable[[Any, ssl.SSLContext | None], None],
+    watch: Watch,
 ) -> list[Listener]:
     """Open the ports, all or none, and start to accept.
 
@@ -127,6 +141,8 @@ def open_listeners(
         Who answers what.
     prepare : callable
         Called with ``EVT_CONN_OPEN`` of each connection, and the context where it takes up TLS.
+    watch : Watch
+        Hears of connections that are closed unread.
 
     Raises
     ------
@@ -142,7 +158,7 @@ def open_listeners(
                     entity, (config.bind, port), entity.ae_title, entity.supported_contexts,
                     evt_handlers=[on_open, *handlers], tls=tls is not None,
                     allowed_hosts=config.allowed_hosts,
-                    max_connections=2 * config.max_associations + 16,
+                    max_connections=2 * config.max_associations + 16, watch=watch,
                 )  # fmt: skip
             except OSError as error:
                 raise _cannot_listen(config.bind, setting, port, error) from error

@@ -22,8 +22,8 @@ from dicom_node.status import Status
 
 log = logging.getLogger(__name__)
 
-# Where an association keeps its id: an attribute of the object that stands for it.
-_ID = "cxr_association_id"
+# Where an association keeps its id, and that it has sent: attributes of what stands for it.
+_ID, _HAS_SENT = "cxr_association_id", "cxr_has_sent"
 
 
 Record = Callable[[Received], Outcome]
@@ -71,7 +71,7 @@ def association_id(assoc: Any) -> str:
 
 def has_sent(assoc: Any) -> bool:
     """Tell whether an instance came by this association."""
-    return _ID in vars(assoc)
+    return _HAS_SENT in vars(assoc)
 
 
 def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
@@ -165,6 +165,7 @@ def _checked_header(source: bytes | BinaryIO, request: Any) -> dict[str, str]:
 
 
 def _received(event: Any, header: dict[str, str], stored: StoredFile) -> Received:
+    vars(event.assoc)[_HAS_SENT] = True
     return Received(
         sop_instance_uid=header["SOPInstanceUID"],
         sop_class_uid=header["SOPClassUID"],

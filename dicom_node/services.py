@@ -14,6 +14,7 @@ from dicom_node.query import Wanted
 from dicom_node.query_scp import Find
 from dicom_node.reception import Record
 from dicom_node.records import Commitment, Reference
+from dicom_node.watch import Watch
 
 _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -96,6 +97,8 @@ class Services:
         Entities that may match a query, each with all attributes that are known of it.
     retrieve : callable, optional
         Files of ours that a C-MOVE or C-GET asks for.
+    watch : Watch
+        Hears what the node does.
     """
 
     record: Record
@@ -104,3 +107,4 @@ class Services:
     on_commitment: Callable[[Commitment], bool] = lambda _: False
     find: Find | None = None
     retrieve: Callable[[Wanted], Sequence[Path]] | None = None
+    watch: Watch = field(default_factory=Watch)

@@ -13,6 +13,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
+from dicom_node import admission
 from dicom_node.answer import quicken
 from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
@@ -23,6 +24,7 @@ from dicom_node.contexts import (
     VERIFICATION,
     decodable_transfer_syntaxes,
 )
+from dicom_node.correlation import about
 from dicom_node.entity import application_entity
 from dicom_node.guard import Guard, Limits
 from dicom_node.incoming import Incoming, StoreEvent
@@ -62,15 +64,6 @@ log = logging.getLogger(__name__)
 _ARTIM_S = 15.0
 
 _ABORT_S = 5.0
-# As many associations as a node takes that is about to end: the rest is rejected as transient.
-_STOPPING = 0
-
-# PS3.8 Table 9-21: source and diagnostic of a rejection -> what to look at.
-_REJECTIONS = {
-    (1, 3): "CXR_ALLOWED_AE_TITLES does not have the calling AE title",
-    (1, 7): "the called AE title is not ours",
-    (3, 2): "as many are open as CXR_MAX_ASSOCIATIONS allows",
-}
 
 
 class RunningNode:
@@ -92,6 +85,11 @@ class RunningNode:
         self.tls_port = next((each.port for each in listeners if each.tls), None)
 
     @property
+    def is_listening(self) -> bool:
+        """Whether all its ports are being listened on."""
+        return bool(self._listeners) and all(each.is_serving for each in self._listeners)
+
+    @property
     def open_associations(self) -> int:
         """How many associations are open."""
         return len(self._associations())
@@ -109,7 +107,7 @@ class RunningNode:
         finish_s : float
             How long a request that is being served after that may take. Then it is cut off.
         """
-        self._entity._maximum_associations = _STOPPING
+        self._entity._maximum_associations = admission.STOPPING
         while self._listeners:
             self._listeners.pop().shutdown()
         deadline = time.monotonic() + grace_s
@@ -168,7 +166,8 @@ def start_node(config: NodeConfig, archive: Archive, services: Services) -> Runn
         Serving(event.assoc, prompt)
 
     handlers = _handlers(config, archive, services, commitment)
-    return RunningNode(open_listeners(entity, config, handlers, prepare), commitment.stop)
+    listeners = open_listeners(entity, config, handlers, prepare, services.watch)
+    return RunningNode(listeners, commitment.stop)
 
 
 def _handlers(
@@ -178,9 +177,9 @@ def _handlers(
     find = services.find
     handlers: list[tuple[Any, Callable[[Any], Any]]] = [
         (evt.EVT_CONN_CLOSE, _on_connection_closed),
-        (evt.EVT_ACCEPTED, _on_accepted),
-        (evt.EVT_REJECTED, _on_rejected),
-        (evt.EVT_C_STORE, lambda event: _stored(event, archive, services.record)),
+        (evt.EVT_ACCEPTED, lambda event: admission.on_accepted(event, services.watch)),
+        (evt.EVT_REJECTED, lambda event: admission.on_rejected(event, services.watch)),
+        (evt.EVT_C_STORE, lambda event: _stored(event, archive, services)),
         (evt.EVT_N_ACTION, commitment.on_action),
         (evt.EVT_N_EVENT_REPORT, commitment.on_event_report),
     ]
@@ -189,8 +188,12 @@ def _handlers(
     return handlers
 
 
-def _stored(event: Any, archive: Archive, record: Record) -> Dataset:
-    return handle_store(StoreEvent(event), archive, record).to_dataset()
+def _stored(event: Any, archive: Archive, services: Services) -> Dataset:
+    began_at = time.perf_counter()
+    reply = handle_store(StoreEvent(event), archive, services.record)
+    seconds = time.perf_counter() - began_at
+    services.watch.stored(str(event.request.AffectedSOPClassUID), int(reply), seconds)
+    return reply.to_dataset()
 
 
 def _add_contexts(entity: AE, config: NodeConfig, services: Services) -> None:
@@ -231,7 +234,9 @@ def _prepare(
     prompt, incoming = Prompt(assoc), Incoming(assoc, archive)
     quicken(assoc)
     guard = Guard(assoc, Limits(config.maximum_pdu, opening_s, config.network_timeout_s))
-    run = assoc.run
+    # Of the two threads of an association, one reads what the other answers.
+    name, run, read = association_id(assoc), assoc.run, assoc.dul.run
+    assoc.dul.run = lambda: _run_about(name, read)
 
     def run_and_tell() -> None:
         try:
@@ -249,8 +254,13 @@ def _prepare(
             _tell_loss(assoc, guard)
             _tell_closed(assoc, on_closed)
 
-    assoc.run = run_and_tell
+    assoc.run = lambda: _run_about(name, run_and_tell)
     return prompt
+
+
+def _run_about(name: str, run: Callable[[], None]) -> None:
+    with about(association_id=name):
+        run()
 
 
 def _on_connection_closed(event: Any) -> None:
@@ -278,15 +288,3 @@ def _tell_closed(assoc: Any, on_closed: Callable[[Any], None]) -> None:
         on_closed(assoc)
     except Exception as error:  # noqa: BLE001 - the thread ends here; nobody else could hear it
         log.error("closing an association failed: %s", type(error).__name__)  # noqa: TRY400
-
-
-def _on_accepted(event: Any) -> None:
-    log.info("association accepted: %s", who(event.assoc))
-
-
-def _on_rejected(event: Any) -> None:
-    answer = event.assoc.acceptor.primitive
-    why = _REJECTIONS.get((answer.result_source, answer.diagnostic), answer.reason_str)
-    if event.assoc.ae.maximum_associations == _STOPPING:
-        why = "the node is about to end"
-    log.warning("association rejected: %s: %s", who(event.assoc), why)
