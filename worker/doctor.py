@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydicom.uid import UID, KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
@@ -13,11 +12,11 @@ from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PacsWorkerError
+from worker.checks import ADVICE, Check, check_broker
 from worker.destinations import Destination
 from worker.settings import Settings
 from worker.states import CompanionKind
 
-BROKER_TIMEOUT_S = 3
 CALL_TIMEOUT_S = 5
 EXPIRES_SOON = timedelta(days=30)
 COMPANION_SOP_CLASSES = {
@@ -27,25 +26,11 @@ COMPANION_SOP_CLASSES = {
 LOW_SPACE_BYTES = 5_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. `advice` is empty when all is well."""
-
-    name: str
-    found: str
-    advice: str = ""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing has to be done."""
-        return not self.advice
-
-
 def examine(settings: Settings) -> Iterator[Check]:
     """Look at database, broker, archive, model, decoders, certificates and every destination."""
     looks: list[tuple[str, Callable[[Settings], Check]]] = [
         ("database", _database),
-        ("broker", _broker),
+        ("broker", check_broker),
         ("archive", _archive),
         ("model", _model),
         ("decoders", _decoders),
@@ -64,12 +49,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 
 def _advice(name: str) -> str:
-    return {
-        "database": "check CXR_DATABASE_URL and that the server runs and lets us in",
-        "broker": "start Redis, or correct CXR_BROKER_URL; meanwhile nothing is lost, only late",
-        "archive": "check CXR_ARCHIVE and who may write there",
-        "deliveries": "see what is said of the database",
-    }.get(name, "run again with CXR_LOG_LEVEL=DEBUG and report this")
+    return ADVICE.get(name, "run again with CXR_LOG_LEVEL=DEBUG and report this")
 
 
 def _database(settings: Settings) -> Check:
@@ -88,28 +68,6 @@ def _database(settings: Settings) -> Check:
     if not database.is_durable(engine):
         advice = "set fsync = on in PostgreSQL: as it is, a power cut loses what was acknowledged"
     return Check("database", f"{shown}, revision {database.head_revision()}, {owed}", advice)
-
-
-def _broker(settings: Settings) -> Check:
-    from kombu import Connection
-    from kombu.exceptions import OperationalError
-
-    limits = {"socket_connect_timeout": BROKER_TIMEOUT_S, "socket_timeout": BROKER_TIMEOUT_S}
-    redis = not settings.broker_url.startswith("amqp")
-    with Connection(settings.broker_url, transport_options=limits if redis else {}) as connection:
-        shown = connection.as_uri()
-        try:
-            connection.ensure_connection(
-                max_retries=1, interval_start=0.2, timeout=BROKER_TIMEOUT_S
-            )
-            connection.default_channel.queue_declare("gpu", passive=False)
-        except (OperationalError, OSError) as error:
-            started = " (`cxr-worker up` starts it)" if settings.embedded_broker else ""
-            return Check(
-                "broker", f"{shown} does not answer: {type(error).__name__}",
-                _advice("broker") + started,
-            )  # fmt: skip
-    return Check("broker", f"{shown} answers")
 
 
 def _archive(settings: Settings) -> Check:

@@ -1,0 +1,52 @@
+"""A look at one thing that the product stands on: what was found, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.settings import Settings
+
+BROKER_TIMEOUT_S = 3
+ADVICE = {
+    "database": "check CXR_DATABASE_URL and that the server runs and lets us in",
+    "broker": "start Redis, or correct CXR_BROKER_URL; meanwhile nothing is lost, only late",
+    "archive": "check CXR_ARCHIVE and who may write there",
+    "deliveries": "see what is said of the database",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `advice` is empty when all is well."""
+
+    name: str
+    found: str
+    advice: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing has to be done."""
+        return not self.advice
+
+
+def check_broker(settings: Settings) -> Check:
+    """Look whether the broker answers."""
+    from kombu import Connection
+    from kombu.exceptions import OperationalError
+
+    limits = {"socket_connect_timeout": BROKER_TIMEOUT_S, "socket_timeout": BROKER_TIMEOUT_S}
+    redis = not settings.broker_url.startswith("amqp")
+    with Connection(settings.broker_url, transport_options=limits if redis else {}) as connection:
+        shown = connection.as_uri()
+        try:
+            connection.ensure_connection(
+                max_retries=1, interval_start=0.2, timeout=BROKER_TIMEOUT_S
+            )
+            connection.default_channel.queue_declare("gpu", passive=False)
+        except (OperationalError, OSError) as error:
+            started = " (`cxr-worker up` starts it)" if settings.embedded_broker else ""
+            return Check(
+                "broker", f"{shown} does not answer: {type(error).__name__}",
+                ADVICE["broker"] + started,
+            )  # fmt: skip
+    return Check("broker", f"{shown} answers")
