@@ -9,6 +9,7 @@ The rules that keep one study one story:
   under way are ordered: either the report saw the image or it is made again.
 """
 
+from worker.ledger.backlog import ON_THE_WAY, Backlog, Owed, backlog
 from worker.ledger.catalogue import (
     Holding,
     Narrowing,
@@ -63,6 +64,8 @@ from worker.ledger.requeue import requeue
 
 __all__ = [
     "BY_DESTINATION",
+    "ON_THE_WAY",
+    "Backlog",
     "Claim",
     "Holding",
     "LeaseLost",
@@ -70,7 +73,9 @@ __all__ = [
     "NewCompanion",
     "NewFinding",
     "NewReport",
+    "Owed",
     "Story",
+    "backlog",
     "bury",
     "claim",
     "claimed_instances",

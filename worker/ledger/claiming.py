@@ -188,3 +188,10 @@ def _destinations(kind: JobKind) -> Any:
     found = first.cte(f"to_{kind.lower()}", recursive=True)
     after = least.where(jobs.c.destination > found.c.destination).scalar_subquery()
     return found.union_all(select(after).where(found.c.destination.is_not(None)))
+
+
+@cache
+def destinations_owed(kind: JobKind) -> Select[Any]:
+    """Select the destinations to which work of a kind is owed."""
+    found = _destinations(kind)
+    return select(found.c.destination).where(found.c.destination.is_not(None))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm.attributes import set_committed_value
 
 from worker.ledger.jobs import Claim, LeaseLost, bury, move, owe, put_back, settle
 from worker.states import ARRIVED, DeliveryState, JobKind, StudyEvent
@@ -41,7 +42,7 @@ def locked(session: Session, study_id: int) -> Study:
 
 
 def report_to_send(session: Session, claim_: Claim) -> Report | None:
-    """Give the report of a delivery; withdraw it, and give None, when a later revision is there.
+    """Give the report of a delivery with its study; withdraw it (None) if a later one is there.
 
     An old story never follows a new one. To be called right before the report is sent: with work
     that waits its turn, somebody may have done something else since it was claimed.
@@ -51,7 +52,7 @@ def report_to_send(session: Session, claim_: Claim) -> Report | None:
     LeaseLost
         When the delivery was taken over, or is not owed any more.
     """
-    locked(session, claim_.study_id)
+    study = locked(session, claim_.study_id)
     row = session.execute(
         _REPORT_TO_SEND,
         {"delivery": claim_.subject_id, "job": claim_.job_id, "held": claim_.token},
@@ -59,6 +60,7 @@ def report_to_send(session: Session, claim_: Claim) -> Report | None:
     if not row.is_held:
         raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
     report: Report = row.Report
+    set_committed_value(report, "study", study)
     if report.revision == row.last:
         return report
     settle(session, claim_)

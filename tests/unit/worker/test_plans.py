@@ -27,7 +27,8 @@ CLASSIFY, REPORT, DELIVER, COMMIT = JobKind
 STUDIES, OWED = 2600, 50
 # Who asks for the first of all rows, and may go along an index for them.
 IN_ORDER = {
-    "find_studies: newest", "studies_by: all", "newest_paths", "due_bells", "worklist: newest",
+    "find_studies: newest", "studies_by: all", "newest_paths", "due_bells", "backlog",
+    "worklist: newest",
 }  # fmt: skip
 # What counts all that is owed reads it; a person asks for it.
 COUNTS = {"depth"}
@@ -56,7 +57,15 @@ def ask_everything(desk: Desk, ask: Ask) -> None:
     _report(ask, model)
     _deliver(desk, ask)
     _commit(desk, ask)
+    _watch(ask)
     _give_up(desk, ask)
+
+
+def _watch(ask: Ask) -> None:
+    found = ask("backlog", lambda s: ledger.backlog(s, most=30))
+    assert found.owed[DELIVER, AWAY].count == 30
+    assert found.dead
+    assert list(found.away_since) == [AWAY]
 
 
 def _receive(ask: Ask) -> None:
