@@ -1,14 +1,21 @@
-"""Logging of every role: one line an event, to standard error, never with patient data."""
+"""Logging of every role: one line an event, to standard error, never with patient data.
+
+As text, or as JSON with what the event is about: the association, the study, the destination.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 import traceback
 from typing import Any
 
+from dicom_node.correlation import fields
+
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s"
+TIME = "%Y-%m-%dT%H:%M:%S"
 
 
 class _Formatter(logging.Formatter):
@@ -21,10 +28,40 @@ class _Formatter(logging.Formatter):
         return "".join(lines) + (kind.__name__ if kind else "")
 
 
-def configure(level: str) -> None:
-    """Send log lines of `level` and above to standard error, in UTC."""
+class _JsonFormatter(_Formatter):
+    """Formats a line as a JSON object, with what the thread that logs is about."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        line = {
+            "time": f"{self.formatTime(record, TIME)}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "role": self._role,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **fields(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def configure(level: str, form: str = "text", role: str = "") -> None:
+    """Send log lines of `level` and above to standard error, in UTC.
+
+    Parameters
+    ----------
+    form
+        ``text`` or ``json``.
+    role
+        Who logs; told by JSON lines.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    formatter = _Formatter(FORMAT, "%Y-%m-%dT%H:%M:%S")
+    formatter = _JsonFormatter(role) if form == "json" else _Formatter(FORMAT, TIME)
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -41,4 +78,4 @@ def configure(level: str) -> None:
         "uvicorn",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.captureWarnings(capture=False)
+    logging.captureWarnings(capture=form == "json")  # else they are lines of their own
