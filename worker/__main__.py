@@ -55,23 +55,28 @@ def _print(text: object) -> None:
     Console(width=wide).print(text)
 
 
-def _start() -> Any:
+def _start(role: str = "") -> Any:
     """Read the settings and set up logging."""
     from worker import composition, logs
 
     settings = composition.settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, role)
     return settings
 
 
-def _start_role(stopped: threading.Event) -> Any:
-    """Start as `_start` does, end with the supervisor, and wait for the database."""
-    from worker import composition, database
+def _start_role(stopped: threading.Event, role: str) -> Any:
+    """Start as `_start` does, end with the supervisor, and wait for the database.
+
+    Whoever asks meanwhile learns that; a worker cannot tell before its children are forked off.
+    """
+    from worker import composition, database, monitoring
     from worker import up as supervisor
 
     supervisor.die_with_parent()
-    settings = _start()
-    database.wait_for_schema(composition.engine(), stopped)
+    settings = _start(role)
+    if not role.startswith("worker"):
+        monitoring.start(settings, role)
+    database.wait_for_schema(composition.engine(), stopped, monitoring.beat)
     return settings
 
 
@@ -114,7 +119,7 @@ def up() -> None:
         from worker import composition, database
         from worker import up as supervisor
 
-    settings = _start()
+    settings = _start("up")
     composition.model_info()
     composition.require_certificates()
     if settings.database_url.startswith("sqlite") and database.is_older(composition.engine()):
@@ -140,26 +145,31 @@ def up() -> None:
 def node() -> None:
     """Receive studies, and answer for them: Storage, Commitment and Query/Retrieve SCP."""
     with lasting():
-        from worker import archiving, composition, tasks
+        from worker import archiving, composition, metrics, monitoring, tasks
         from worker import node as reception
         from worker import up as supervisor
         from worker.clock import clock_of
+        from worker.counting import CountingWatch
         from worker.database import build_reading_sessions, build_sessions
         from worker.doorbell import Doorbell
 
     stopped = _stop_event()
-    settings = _start_role(stopped)
+    settings = _start_role(stopped, "node")
     engine, archive = composition.engine(), composition.archive()
     reading = build_reading_sessions(engine)
-    archiving.wait_for_archive(archive, reading, stopped)
+    archiving.wait_for_archive(archive, reading, stopped, monitoring.beat)
     if stopped.is_set():
         return
     doorbell = Doorbell(tasks.announce)
     running = reception.start(
-        settings, archive, build_sessions(engine), doorbell.ring, reading, clock_of(engine)
-    )
+        settings, archive, build_sessions(engine), doorbell.ring, reading, clock_of(engine),
+        CountingWatch(),
+    )  # fmt: skip
     supervisor.mark_ready("node")
-    stopped.wait()
+    monitoring.measure(metrics.ASSOCIATIONS, lambda: running.open_associations)
+    while not stopped.wait(monitoring.TURN_S):
+        if running.is_listening:
+            monitoring.beat()
     running.shutdown(grace_s=10, finish_s=10)
     doorbell.stop()
 
@@ -185,8 +195,8 @@ def worker(
     with lasting():
         from worker import composition, tasks
 
-    settings = _start_role(threading.Event())
     names = [name.strip() for name in queues.split(",")]
+    settings = _start_role(threading.Event(), tasks.role_of(names))
     if not set(names) <= {"gpu", "io"}:
         raise typer.BadParameter("the queues are gpu and io", param_hint="--queues")
     if "gpu" in names:
@@ -209,25 +219,29 @@ def worker(
 def relay() -> None:
     """Announce due work that no message announced."""
     with lasting():
-        from worker import composition, tasks
+        from worker import composition, monitoring, tasks
         from worker import relay as relaying
+        from worker.gauges import Gauges
 
     stopped = _stop_event()
-    _start_role(stopped)
-    if not stopped.is_set():
-        relaying.run(composition.desk(), tasks.announce, tasks.waiting, stopped)
+    settings = _start_role(stopped, "relay")
+    if stopped.is_set():
+        return
+    desk = composition.desk()
+    monitoring.collect(Gauges(settings, composition.reading_sessions(), desk.clock))
+    relaying.run(desk, tasks.announce, tasks.waiting, stopped, monitoring.beat)
 
 
 @app.command(rich_help_panel="Run")
 def web() -> None:
     """Show the worklist in the browser, on CXR_WEB_BIND and CXR_WEB_PORT."""
     with lasting():
-        from worker import composition, tasks
+        from worker import composition, monitoring, tasks
         from worker import up as supervisor
         from worker.web import serving
 
     stopped = _stop_event()
-    settings = _start_role(stopped)
+    settings = _start_role(stopped, "web")
     if settings.web_port is None:
         raise ConfigurationError("CXR_WEB_PORT", "is off: there is nothing to serve")
 
@@ -239,7 +253,7 @@ def web() -> None:
     if not stopped.is_set():
         serving.serve(
             settings, composition.desk(), composition.reading_sessions(), tasks.announce,
-            composition.model_info, ready, stopped,
+            composition.model_info, ready, stopped, monitoring.beat,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
-from worker import ledger
+from worker import ledger, metrics
 from worker.database import DATABASE_AWAY
 from worker.desk import Desk
 from worker.ledger import Claim, LeaseLost, NewFinding
@@ -53,10 +53,21 @@ def save_answers(
     for claim, answer in final.items():
         if isinstance(answer, NewFinding):
             log.debug("instance %d: %s", claim.subject_id, answer.finding or answer.reason)
-        if claim not in saved:
-            _save_by_itself(desk, model_id, claim, answer)
+        if claim in saved or _save_by_itself(desk, model_id, claim, answer):
+            _count(answer, info)
     with desk.sessions() as session:
         return ledger.ready_studies(session, (c.study_id for c in claims), now, desk.silence)
+
+
+def _count(answer: Answer, info: ModelInfo) -> None:
+    """Count what was saved of an instance, if that is what becomes of it."""
+    if not isinstance(answer, NewFinding):
+        return
+    if not answer.assessed:
+        metrics.count(metrics.NOT_ASSESSED, reason=str(answer.reason))
+        return
+    metrics.count(metrics.FINDINGS, finding=str(answer.finding), model_version=info.version)
+    metrics.observe(metrics.SCORE, answer.pneumonia or 0.0, model_version=info.version)
 
 
 def _final(desk: Desk, claim: Claim, answer: Answer) -> Answer:
@@ -84,10 +95,11 @@ def _save_at_once(
         return set()
 
 
-def _save_by_itself(desk: Desk, model_id: int, claim: Claim, answer: Answer) -> None:
+def _save_by_itself(desk: Desk, model_id: int, claim: Claim, answer: Answer) -> bool:
+    """Save an answer; tell whether it is that of its instance now."""
     try:
         with desk.sessions() as session, session.begin():
-            _save_answer(desk, session, claim, model_id, answer)
+            return _save_answer(desk, session, claim, model_id, answer)
     except DATABASE_AWAY:
         raise
     except DBAPIError as error:  # what was found is nothing that a database takes
@@ -95,23 +107,30 @@ def _save_by_itself(desk: Desk, model_id: int, claim: Claim, answer: Answer) -> 
         failure = NewFinding(assessed=False, reason=MODEL_FAILURE)
         with desk.sessions() as session, session.begin():
             _save_answer(desk, session, claim, model_id, failure)
+        metrics.count(metrics.NOT_ASSESSED, reason=MODEL_FAILURE)
+        return False
 
 
-def _save_answer(desk: Desk, session: Any, claim: Claim, model_id: int, answer: Answer) -> None:
+def _save_answer(desk: Desk, session: Any, claim: Claim, model_id: int, answer: Answer) -> bool:
+    if isinstance(answer, NewFinding):
+        return _save_finding(desk, session, claim, model_id, answer)
     if isinstance(answer, Away):
         ledger.put_back(session, claim, desk.shortly(), answer, counts=False)
-        return
-    if isinstance(answer, Gone) and claim.tries >= desk.settings.max_attempts:
+    elif isinstance(answer, Gone) and claim.tries >= desk.settings.max_attempts:
         ledger.bury(session, claim, answer)
-        return
-    if isinstance(answer, str):
+    else:
         ledger.put_back(session, claim, desk.back_off(claim.tries, 1, 60), answer)
-        return
+    return False
+
+
+def _save_finding(desk: Desk, session: Any, claim: Claim, model_id: int, new: NewFinding) -> bool:
     try:
-        ledger.save_finding(session, claim, model_id, answer, desk.clock())
+        ledger.save_finding(session, claim, model_id, new, desk.clock())
     except LeaseLost:
         log.warning("instance %d was taken over by another worker", claim.subject_id)
         ledger.take_death_back(session, claim)
+        return False
+    return True
 
 
 def _model_id(session: Any, info: ModelInfo, now: datetime) -> int:

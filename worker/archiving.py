@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
@@ -21,7 +22,12 @@ NOT_OURS = (
 )
 
 
-def wait_for_archive(archive: Archive, sessions: SessionFactory, stopped: threading.Event) -> None:
+def wait_for_archive(
+    archive: Archive,
+    sessions: SessionFactory,
+    stopped: threading.Event,
+    turned: Callable[[], None] = lambda: None,
+) -> None:
     """Wait until the archive is there; make it, with its mark, when nothing speaks against it.
 
     What is written to the mount point of a disk that is not mounted would be hidden, and so lost,
@@ -35,6 +41,8 @@ def wait_for_archive(archive: Archive, sessions: SessionFactory, stopped: thread
         Gives sessions that read.
     stopped : threading.Event
         Ends the waiting.
+    turned : callable
+        Called after each look that was in vain.
     """
     told = False
     while not stopped.is_set():
@@ -44,6 +52,7 @@ def wait_for_archive(archive: Archive, sessions: SessionFactory, stopped: thread
         if not told:
             log.warning("waiting for the archive: %s", why)
         told = True
+        turned()
         stopped.wait(1)
 
 

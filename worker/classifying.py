@@ -13,11 +13,12 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from worker import ledger
+from worker import ledger, metrics
 from worker.answers import Answer, Away, save_answers
 from worker.desk import GO_ON_S, Bell, Desk, held
 from worker.explaining import Explain, explained
 from worker.ledger import Claim, NewFinding
+from worker.metrics import Stage, timed
 from worker.preparing import Input, Prepared, Preparing, prepare_batch
 from worker.states import JobKind
 
@@ -140,7 +141,8 @@ class _Work:
             lease.enter_context(held(self.desk, claims, limit_s))
             with self.desk.sessions() as session:
                 instances = ledger.claimed_instances(session, claims)
-            prepared = prepare_batch(self.desk, self.classifier, claims, instances)
+            with timed(Stage.PREPARE):
+                prepared = prepare_batch(self.desk, self.classifier, claims, instances)
             return _Batch(claims, prepared, lease.pop_all())
 
     def _finish(self, batch: _Batch, helper: Executor | None = None) -> _Batch | None:
@@ -184,7 +186,9 @@ def _predict(
         return {}
     try:
         batch = np.stack([each.image for each in inputs.values()])
-        predictions = classifier.predict(batch, population)
+        metrics.observe(metrics.BATCH_SIZE, len(batch))
+        with timed(Stage.PREDICT):
+            predictions = classifier.predict(batch, population)
     except MemoryError:  # of this machine or its GPU: no instance is larger than another here
         log.warning("there is no memory for the model just now")
         return dict.fromkeys(inputs, Away("there was no memory for the model"))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+from dicom_node.correlation import about
 from dicom_node.errors import AssociationRejected, ConfigurationError, PeerError, ReportRefused
 from dicom_node.peer import Peer
 from dicom_node.records import Commitment, Reference
@@ -18,6 +19,7 @@ from worker.delivering import ASK_AGAIN_S, LIMIT, tls_context
 from worker.desk import Bell, Desk, held
 from worker.destinations import Destination
 from worker.ledger import Claim
+from worker.metrics import Stage, timed
 from worker.states import JobKind
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,8 @@ def commit(desk: Desk, destination: str, ask: Request, announce: Callable[[Bell]
         )  # fmt: skip
     if not claims:
         return 0
-    with held(desk, claims, LIMIT * desk.settings.delivery_timeout_s):
+    limit_s = LIMIT * desk.settings.delivery_timeout_s
+    with held(desk, claims, limit_s), about(destination=destination):
         _ask(desk, claims, desk.settings.destination(destination), ask)
     announce(Bell(JobKind.COMMIT, destination))
     return len(claims)
@@ -98,10 +101,11 @@ def _request(
 ) -> None:
     settings, peer = desk.settings, destination.peer
     try:
-        result = ask(
-            peer, settings.ae_title, transaction_uid,
-            timeout_s=settings.delivery_timeout_s, tls=tls_context(desk, destination),
-        )  # fmt: skip
+        with timed(Stage.COMMIT):
+            result = ask(
+                peer, settings.ae_title, transaction_uid,
+                timeout_s=settings.delivery_timeout_s, tls=tls_context(desk, destination),
+            )  # fmt: skip
     except (ReportRefused, AssociationRejected) as error:
         if len(claims) > 1:  # one of them may be why: what has failed is claimed alone
             _ask_again(desk, claims, str(error), ALONE_S)

@@ -202,8 +202,15 @@ def is_older(engine: Engine) -> bool:
     return current_revision(engine) in (None, *revisions()[:-1])
 
 
-def wait_for_schema(engine: Engine, stopped: threading.Event) -> None:
+def wait_for_schema(
+    engine: Engine, stopped: threading.Event, turned: Callable[[], None] = lambda: None
+) -> None:
     """Wait until the database answers, so that it does not matter which role starts first.
+
+    Parameters
+    ----------
+    turned
+        Called after each look that was in vain.
 
     Raises
     ------
@@ -218,6 +225,7 @@ def wait_for_schema(engine: Engine, stopped: threading.Event) -> None:
             if not away:
                 log.warning("the database is away, waiting for it: %s", type(error.orig).__name__)
             away = True
+        turned()
         stopped.wait(1)
 
 

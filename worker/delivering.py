@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
+from dicom_node.correlation import about, also_about
 from dicom_node.errors import AssociationRejected, ConfigurationError, PeerError, ReportRefused
 from dicom_node.peer import Peer
 from dicom_node.status import describe, is_success
 from dicom_node.tls import client_context
-from worker import ledger
+from worker import ledger, metrics
 from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held, release
 from worker.destinations import Destination
 from worker.ledger import Claim, LeaseLost
+from worker.metrics import Outcome, Stage, timed
 from worker.reading import ArchiveAway, FileGone, read_bytes
 from worker.states import CompanionKind, JobKind
 
@@ -138,9 +140,10 @@ class _Line:
         return self.deliver(report, companions)
 
     def _send(self, report: bytes, companions: Sequence[bytes]) -> Delivered:
-        if self._deliver is None:
-            self._deliver = self._opened.enter_context(self._association())
-        return self._deliver(report, companions)
+        with timed(Stage.DELIVER):
+            if self._deliver is None:
+                self._deliver = self._opened.enter_context(self._association())
+            return self._deliver(report, companions)
 
     def _hang_up(self) -> None:
         self._deliver = None
@@ -195,9 +198,11 @@ def _deliver_claimed(
             with desk.sessions() as session, session.begin():
                 words = f"it ended its worker {claim.deaths} times"
                 ledger.save_failed_delivery(session, claim, None, words, None)
+            _count(destination, Outcome.GIVEN_UP)
             continue
         try:
-            asked |= _deliver_one(desk, claim, destination, line)
+            with about(destination=str(destination.peer)):
+                asked |= _deliver_one(desk, claim, destination, line)
         except LeaseLost:
             log.info("delivery %d is out of date or was taken over", claim.subject_id)
     return asked
@@ -213,6 +218,7 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, line: _Line
         if destination.companions:
             wanted = ledger.companions_of(session, row.id, destination.companions)
     uid = row.sop_instance_uid
+    also_about(study_instance_uid=row.study.study_instance_uid, report_uid=uid)
     try:
         companions = {each: data for each in wanted if (data := _read(desk, each)) is not None}
         delivered = line.deliver(read_bytes(desk.archive, row.path), list(companions.values()))
@@ -232,8 +238,13 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, line: _Line
         if not line.has_answered:  # there can be no outage after that: it would end the line
             ledger.end_outage(session, str(destination.peer))
     line.has_answered = True
+    _count(destination, Outcome.DELIVERED)
     log.info("report %s is delivered to %s: %s", uid, destination.peer, answer)
     return commit
+
+
+def _count(destination: Destination, outcome: Outcome) -> None:
+    metrics.count(metrics.DELIVERIES, destination=str(destination.peer), outcome=outcome)
 
 
 def _read(desk: Desk, companion: Companion) -> bytes | None:
@@ -266,6 +277,7 @@ def _save_failure(
             return  # what a sender says that was overtaken may not be true any more
         due_at = _next_try(desk, session, claim, destination, error)
         ledger.save_failed_delivery(session, claim, status, words, due_at, counts=not elsewhere)
+    _count(destination, Outcome.TRIED_AGAIN if due_at else Outcome.GIVEN_UP)
     next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"
     log.warning("report %s to %s: %s; %s", uid, destination.peer, words, next_try)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from dicom_node.archive import Archive
+from dicom_node.correlation import about
 from dicom_node.records import Commitment, Outcome, Received
 from dicom_node.storage_scp import (
     NodeConfig,
@@ -19,6 +22,7 @@ from dicom_node.storage_scp import (
     start_node,
 )
 from dicom_node.tls import client_context, server_context
+from dicom_node.watch import Watch
 from worker import holdings, ledger
 from worker.clock import local_time
 from worker.database import SessionFactory
@@ -26,6 +30,8 @@ from worker.desk import Bell
 from worker.destinations import Destination, KnownPeer
 from worker.settings import Settings
 from worker.states import JobKind
+
+log = logging.getLogger(__name__)
 
 Ring = Callable[[Bell, datetime | None], None]
 Clock = Callable[[], datetime]
@@ -59,9 +65,17 @@ def recorder(
             outcome = ledger.record(session, entered, quiet=timedelta(seconds=quiet_s))
         if outcome is Outcome.STORED:
             ring(Bell(JobKind.CLASSIFY), None)
+        _tell_of(received.study_instance_uid, received.association_id)
         return outcome
 
     return record
+
+
+@lru_cache(maxsize=1024)
+def _tell_of(study_instance_uid: str, association_id: str) -> None:
+    """Write, once, by which association a study comes; what is done with it names the study."""
+    with about(study_instance_uid=study_instance_uid):
+        log.info("study %s comes by association %s", study_instance_uid, association_id)
 
 
 def closer(sessions: SessionFactory, ring: Ring) -> Callable[[str], None]:
@@ -123,6 +137,7 @@ def start(
     ring: Ring,
     reading: SessionFactory | None = None,
     clock: Clock = local_time,
+    watch: Watch = Watch(),  # noqa: B008  it has no state
 ) -> RunningNode:
     """Start to receive, and to answer for what was received.
 
@@ -132,6 +147,8 @@ def start(
         Sessions that hold up no writer; `sessions` will do.
     clock
         By which work is due.
+    watch
+        Hears what the node does.
 
     Raises
     ------
@@ -148,5 +165,6 @@ def start(
         on_commitment=taker(sessions, clock),
         find=holdings.finder(reading, archive),
         retrieve=holdings.retriever(reading, archive),
+        watch=watch,
     )
     return start_node(node_config(settings), archive, services)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from dicom_node.correlation import about
 from dicom_node.decoder_child import DecoderAway
 from dicom_node.errors import InstanceError, InvalidInstance
 from worker.answers import WORKER_FAILURE, Answer, Away, Gone, Scarce
@@ -68,10 +69,13 @@ def prepare_batch(
 
     def one(claim: Claim) -> Input | Answer:
         instance = instances[claim.subject_id]
-        if claim.deaths >= MOST_DEATHS:
-            log.error("%s ended its worker %d times", instance.sop_instance_uid, claim.deaths)
-            return NewFinding(assessed=False, reason=WORKER_FAILURE)
-        return _prepared(desk, classifier, instance)
+        # The archive keeps the instances of a study in a folder of its name.
+        study_uid = instance.path.partition("/")[0]
+        with about(study_instance_uid=study_uid, sop_instance_uid=instance.sop_instance_uid):
+            if claim.deaths >= MOST_DEATHS:
+                log.error("%s ended its worker %d times", instance.sop_instance_uid, claim.deaths)
+                return NewFinding(assessed=False, reason=WORKER_FAILURE)
+            return _prepared(desk, classifier, instance)
 
     at_once = min(len(claims), desk.preparing)
     if at_once > 1:

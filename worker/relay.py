@@ -66,8 +66,15 @@ def run(
     announce: Callable[[Bell], None],
     waiting: Callable[[JobKind], int],
     stopped: threading.Event,
+    turned: Callable[[], None] = lambda: None,
 ) -> None:
-    """Announce due work until `stopped`; a database or broker that is away is tried again."""
+    """Announce due work until `stopped`; a database or broker that is away is tried again.
+
+    Parameters
+    ----------
+    turned
+        Called after each look, whatever came of it.
+    """
     away, turns = False, itertools.count(1)
     while not stopped.wait(desk.settings.relay_interval_s):
         try:
@@ -82,3 +89,4 @@ def run(
             if away:
                 log.info("database and broker are back")
             away = False
+        turned()

@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Callable
 
+from dicom_node.correlation import about, also_about
 from dicom_node.errors import InstanceError
 from worker import ledger
 from worker.companions import write_companions
 from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held, release
-from worker.ledger import Claim, LeaseLost
+from worker.ledger import Claim, LeaseLost, Story
+from worker.metrics import Stage, timed
 from worker.reading import ArchiveAway, FileGone
 from worker.states import JobKind
 from worker.tables import Study
@@ -48,7 +50,8 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
                 if number and is_over():
                     release(desk, claims[number:])
                     break
-                _report_or_say_why(desk, claim, announce, owed)
+                with about():
+                    _report_or_say_why(desk, claim, announce, owed)
         if is_over():
             announce(Bell(JobKind.REPORT))
             break
@@ -132,19 +135,27 @@ def _report_one(
     if story is None:
         announce(Bell(JobKind.CLASSIFY))
         return
+    with timed(Stage.REPORT):
+        _write_and_save(desk, claim, story)
+    owed.grow()
+
+
+def _write_and_save(desk: Desk, claim: Claim, story: Story) -> None:
+    uid = story.study.study_instance_uid
+    also_about(study_instance_uid=uid)
     new = write_report(desk.archive, story)
     companions = write_companions(desk.archive, desk.decoder, story, desk.settings.companions)
     destinations = [str(each.peer) for each in desk.settings.destinations]
     with desk.sessions() as session, session.begin():
         ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
-    uid = story.study.study_instance_uid
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
-    owed.grow()
 
 
 def _study_uid(desk: Desk, claim: Claim) -> str:
     with desk.sessions() as session:
-        return session.get_one(Study, claim.study_id).study_instance_uid
+        uid = session.get_one(Study, claim.study_id).study_instance_uid
+    also_about(study_instance_uid=uid)
+    return uid
 
 
 def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:

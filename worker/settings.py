@@ -186,8 +186,21 @@ class Settings(WebSettings):
         gt=0,
         description="How often the relay looks for due work nobody announced, in seconds.",
     )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="TCP port for /metrics, /healthz and /readyz: of all roles under `cxr-worker "
+        "up`, else of each role by itself. Default: none.",
+    )
+    metrics_bind: str = Field(
+        "127.0.0.1", description="Address of CXR_METRICS_PORT, which asks for no password."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is written."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How log lines are written: text, or json with an object a line."
     )
 
     @field_validator("destinations")
@@ -253,8 +266,8 @@ class Settings(WebSettings):
     @model_validator(mode="after")
     def _ports_differ(self) -> Settings:
         taken: dict[int | None, str] = {}
-        for name, used in (("port", self.plaintext), ("tls_port", True), ("web_port", True)):
-            port = getattr(self, name)
+        for name in ("port", "tls_port", "web_port", "metrics_port"):
+            port, used = getattr(self, name), name != "port" or self.plaintext
             if port and used and taken.setdefault(port, _key(name)) != _key(name):
                 raise ConfigurationError(
                     _key(name), f"is {taken[port]} too; one of them needs another port"

@@ -9,17 +9,18 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ParamSpec
 
+from billiard import current_process
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 from kombu.transport import virtual
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
-from worker import composition, logs
+from worker import composition, logs, metrics, monitoring
 from worker.desk import GO_ON_S, Bell
 from worker.lasting import lasting
 from worker.ledger import BY_DESTINATION
@@ -126,9 +127,9 @@ def classify() -> None:
     """Classify the instances that are due."""
     from worker import classifying
 
-    classifying.classify(
-        composition.desk(), composition.classifier(), announce, composition.explain()
-    )
+    desk, classifier = composition.desk(), composition.classifier()
+    monitoring.answers_with(classifier)
+    classifying.classify(desk, classifier, announce, composition.explain())
 
 
 @app.task(name="report")
@@ -192,7 +193,33 @@ def _import_what_is_needed(queue: str) -> None:
 @signals.setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
     """Log in our own format, also under ``celery -A worker.tasks worker``."""
-    logs.configure(composition.settings().log_level)
+    ours = composition.settings()
+    logs.configure(ours.log_level, ours.log_format, _role())
+
+
+def role_of(queues: Iterable[str]) -> str:
+    """Name the role of a worker by the queues that it serves."""
+    served = sorted({"gpu", "io"} & set(queues))
+    return f"worker-{served[0]}" if len(served) == 1 else "worker"
+
+
+def _role() -> str:
+    return role_of(app.amqp.queues.consume_from)
+
+
+@signals.worker_init.connect
+def _get_ready_to_be_watched(sender: Any, **_: Any) -> None:
+    """Begin to tell once children are forked off; what is forked has no other thread then."""
+    from celery import bootsteps
+
+    class Watched(bootsteps.StartStopStep):
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:  # noqa: ARG002
+            monitoring.start(composition.settings(), _role(), beats_itself=True)
+
+    monitoring.prepare(composition.settings(), _role())
+    sender.app.steps["worker"].add(Watched)
 
 
 @signals.worker_init.connect
@@ -212,6 +239,7 @@ def _warn_of_a_shared_gpu(sender: Any, **_: Any) -> None:
 @signals.worker_process_init.connect
 def _warm_up(**_: Any) -> None:
     """Load the network, and what explains it, in each child that serves the gpu queue."""
+    monitoring.start_forked(str(getattr(current_process(), "index", 0)))
     if "gpu" in app.amqp.queues.consume_from:
         _import_what_is_needed("gpu")
         try:
@@ -223,6 +251,7 @@ def _warm_up(**_: Any) -> None:
             composition.answering().warm_up_explainer()
         info = classifier.info
         log.info("model %s %s is loaded, on %s", info.name, info.version, classifier.engine)
+        monitoring.answers_with(classifier)
         mark_ready("worker-gpu")
 
 
@@ -231,4 +260,11 @@ def _tell_ready(**_: Any) -> None:
     """Import what reports and deliveries need before the first of them."""
     if "gpu" not in app.amqp.queues.consume_from:
         _import_what_is_needed("io")
+        _expect_deliveries()
         mark_ready("worker-io")
+
+
+def _expect_deliveries() -> None:
+    for each in composition.settings().destinations:
+        for outcome in metrics.Outcome:
+            metrics.expect(metrics.DELIVERIES, destination=str(each.peer), outcome=outcome)

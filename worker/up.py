@@ -126,6 +126,8 @@ def require_free_ports(settings: Settings) -> None:
         _require_free("CXR_TLS_PORT", settings.bind, settings.tls_port)
     if settings.web_port is not None:
         _require_free("CXR_WEB_PORT", settings.web_bind, settings.web_port)
+    if settings.metrics_port is not None:
+        _require_free("CXR_METRICS_PORT", settings.metrics_bind, settings.metrics_port)
 
 
 def _require_free(setting: str, bind: str, port: int) -> None:

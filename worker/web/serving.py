@@ -39,6 +39,7 @@ def serve(
     model_info: Callable[[], ModelInfo],
     on_ready: Callable[[], None],
     stopped: threading.Event,
+    turned: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve pages until `stopped`.
 
@@ -46,6 +47,8 @@ def serve(
     ----------
     on_ready
         Called when the port can be reached.
+    turned
+        Called again and again while it can.
 
     Raises
     ------
@@ -75,13 +78,17 @@ def serve(
         services = Services(desk, reading, doors, trail, announce, model_info)
         trail.record(messages.application_started())
         try:
-            _run(settings, services, on_ready, stopped)
+            _run(settings, services, on_ready, stopped, turned)
         finally:
             trail.record(messages.application_stopped())
 
 
 def _run(
-    settings: Settings, services: Services, on_ready: Callable[[], None], stopped: threading.Event
+    settings: Settings,
+    services: Services,
+    on_ready: Callable[[], None],
+    stopped: threading.Event,
+    turned: Callable[[], None],
 ) -> None:
     server = uvicorn.Server(_config(settings, services))
     thread = threading.Thread(target=server.run, name="web")
@@ -91,7 +98,7 @@ def _run(
     if server.started:
         on_ready()
     while thread.is_alive() and not stopped.wait(1):
-        pass
+        turned()
     server.should_exit = True
     thread.join(2 * _GRACE_S)
     if not server.started and not stopped.is_set():

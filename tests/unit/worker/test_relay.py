@@ -154,6 +154,21 @@ def test_the_relay_asks_how_much_waits_once_for_each_kind_of_work(ward: Ward) ->
     assert asked == [JobKind.DELIVER]
 
 
+def test_the_relay_says_that_it_turns_whatever_is_away(ward: Ward) -> None:
+    stopped, turns = threading.Event(), list[int]()
+
+    def away() -> Session:
+        raise OperationalError("SELECT", {}, OSError())
+
+    def turned() -> None:
+        turns.append(1)
+        if len(turns) == 3:
+            stopped.set()
+
+    relay.run(replace(ward.desk, sessions=away), Bells(), nobody_waits, stopped, turned)
+    assert len(turns) == 3
+
+
 def test_the_relay_keeps_the_log_of_the_database_short(
     ward: Ward, sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

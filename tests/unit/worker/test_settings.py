@@ -56,10 +56,12 @@ WRONG = {
     "CXR_WEB_IDLE_MIN": ["0", "-5", "nan", "1441", "soon"],
     "CXR_WEB_SESSION_H": ["0", "inf", "169", "long"],
     "CXR_AUDIT_SYSLOG": ["syslog.example.org", "host:0", "host:99999", ":6514", "tls://h:6514"],
+    "CXR_LOG_FORMAT": ["xml", "JSON"],
+    "CXR_METRICS_PORT": ["0", "70000", "http", "11112"],
 }  # fmt: skip
 # Any path and any host name may be right; these fail when they are used.
 FREE = {
-    "CXR_HOME", "CXR_BIND", "CXR_ARCHIVE", "CXR_MODEL",
+    "CXR_HOME", "CXR_BIND", "CXR_METRICS_BIND", "CXR_ARCHIVE", "CXR_MODEL",
     "CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY",
     "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
     "CXR_AUDIT_FILE", "CXR_AUDIT_AUTHORITY", "CXR_AUDIT_CERTIFICATE", "CXR_AUDIT_KEY",

@@ -139,6 +139,14 @@ def test_a_classification_that_goes_from_batch_to_batch_is_not_taken_for_one_tha
     assert limit == GO_ON_S + 2 * 40
 
 
+@pytest.mark.parametrize(
+    ("queues", "role"),
+    [(["gpu"], "worker-gpu"), (["io"], "worker-io"), (["io", "gpu"], "worker")],
+)
+def test_a_worker_has_its_role_by_the_queues_that_it_serves(queues: list[str], role: str) -> None:
+    assert tasks.role_of(queues) == role
+
+
 def test_a_task_hands_its_step_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[Any, ...]] = []
     steps_of = {

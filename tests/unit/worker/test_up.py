@@ -79,7 +79,10 @@ def test_a_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 TLS = dict.fromkeys(("CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY"), "file.pem")
 
 
-@pytest.mark.parametrize(("setting", "with_it"), [("CXR_PORT", {}), ("CXR_TLS_PORT", TLS)])
+@pytest.mark.parametrize(
+    ("setting", "with_it"),
+    [("CXR_PORT", {}), ("CXR_TLS_PORT", TLS), ("CXR_METRICS_PORT", {})],
+)
 def test_a_port_that_is_taken_is_told_before_anything_starts(
     tmp_path: Path, setting: str, with_it: dict[str, str]
 ) -> None:
