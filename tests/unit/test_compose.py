@@ -120,6 +120,15 @@ def test_health_check_is_valid_python(name: str) -> None:
     ast.parse(program)
 
 
+@pytest.mark.parametrize("name", ROLES)
+def test_role_answers_for_its_health_to_the_other_services_alone(name: str) -> None:
+    environment = ROLES[name]["environment"]
+    settings = Settings.from_env({key: interpolated(value) for key, value in environment.items()})
+    assert (settings.metrics_bind, settings.metrics_port) == ("0.0.0.0", 9110)
+    published = [interpolated(port).split(":")[-1] for port in ROLES[name].get("ports", [])]
+    assert "9110" not in published
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_container_has_no_privileges_and_a_read_only_root(name: str) -> None:
     assert OURS[name]["cap_drop"] == ["ALL"]
