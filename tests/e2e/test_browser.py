@@ -32,7 +32,7 @@ SERIOUS = {"serious", "critical"}
 def chromium() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
-        (pytest.fail if os.environ.get("CXR_REQUIRE_PEERS") else pytest.skip)("no Chromium here")
+        (pytest.fail if os.environ.get("CXR_REQUIRE_CHROMIUM") else pytest.skip)("no Chromium here")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
