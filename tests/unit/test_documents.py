@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydicom.uid import UID
 from pynetdicom import AE
 from sqlalchemy import (
@@ -30,7 +31,7 @@ from typer.main import get_command
 from dicom_node import codes, entity
 from dicom_node.archive import Archive
 from dicom_node.storage_scp import NodeConfig, Outcome, Services, start_node
-from worker import conformance, states
+from worker import conformance, metrics, states
 from worker.__main__ import app
 from worker.destinations import Destination
 from worker.settings import Settings, describe_settings
@@ -50,6 +51,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text()
 DATABASE = (ROOT / "docs" / "database.md").read_text()
 CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text()
+MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 
@@ -384,6 +386,35 @@ def test_node_accepts_the_sop_classes_of_the_conformance_statement(tmp_path: Pat
     finally:
         node.shutdown(grace_s=0)
     assert sorted(accepted) == sorted(listed)
+
+
+# --- docs/monitoring.md ----------------------------------------------------------------------
+
+
+def test_every_metric_is_described_as_the_code_has_it() -> None:
+    described = [tuple(row) for row in rows(section(MONITORING, "## Metrics"))]
+    assert described == [
+        (
+            f"`{metric.name}`",
+            ", ".join(f"`{label}`" for label in metric.labels) or "-",
+            f"{metric.kind}. {metric.meaning}",
+        )
+        for metric in metrics.METRICS
+    ]
+
+
+def test_every_alert_is_described_in_its_order() -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text())
+    names = [rule["alert"] for group in rules["groups"] for rule in group["rules"]]
+    described = [row[0].strip("`") for row in rows(section(MONITORING, "## Alerts and dashboard"))]
+    assert described == names
+
+
+def test_every_page_and_check_is_described() -> None:
+    pages = {row[0].strip("`") for row in rows(section(MONITORING, "## Switch it on"))}
+    assert {"/metrics", "/healthz", "/readyz"} <= pages
+    checks = {row[0].strip("`") for row in rows(section(MONITORING, "## Health"))}
+    assert {"database", "archive", "room", "model", "broker"} <= checks
 
 
 # --- all documents ---------------------------------------------------------------------------
