@@ -120,16 +120,21 @@ class Archive:
     def is_there(self) -> bool:
         """Tell whether the folder is the archive, and not the mount point of its disk."""
         try:
-            with self._opened():
+            with self.opened():
                 return True
         except OSError:
             return False
 
     @contextmanager
-    def _opened(self) -> Iterator[int]:
+    def opened(self) -> Iterator[int]:
         """Open the folder, if it is the archive.
 
         What is written from there goes to the archive's disk, even if that is unmounted meanwhile.
+
+        Raises
+        ------
+        OSError
+            When it is not the archive (``ENODEV``), or cannot be opened.
         """
         try:
             root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
@@ -173,7 +178,7 @@ class Archive:
         OSError
             As `write` does.
         """
-        with self._opened() as root:
+        with self.opened() as root:
             folder = os.dup(root)
         try:
             draft = Draft(folder, partial(self._require_space, folder))
@@ -220,15 +225,23 @@ class Archive:
             if not is_valid_uid(uid):
                 raise InvalidInstance("UNDECODABLE", "The instance has an invalid UID.")
         name = f"{sop_instance_uid}.{found.sha256[:16]}.dcm"
-        with self._opened() as root:
+        with self.opened() as root:
             if not self._settle_if_same(root, study_instance_uid, name, found.size, read):
                 self._require_space(root, needed)
-                if durable.make_within(root, study_instance_uid):
-                    self._settled.forget(study_instance_uid)
-                with durable.opened(study_instance_uid, root) as folder:
-                    write(name, folder)
-                    self._settled.settle(root, study_instance_uid, folder)
+                try:
+                    self._write_within(root, study_instance_uid, name, write)
+                except FileNotFoundError:  # the folder was removed just then, as it was empty
+                    self._write_within(root, study_instance_uid, name, write)
         return replace(found, path=f"{study_instance_uid}/{name}")
+
+    def _write_within(
+        self, root: int, study_instance_uid: str, name: str, write: Callable[[str, int], None]
+    ) -> None:
+        if durable.make_within(root, study_instance_uid):
+            self._settled.forget(study_instance_uid)
+        with durable.opened(study_instance_uid, root) as folder:
+            write(name, folder)
+            self._settled.settle(root, study_instance_uid, folder)
 
     def _settle_if_same(
         self,
@@ -264,6 +277,10 @@ class Archive:
             raise ValueError("the path leads out of the archive")
         return full
 
+    def has(self, path: str) -> bool:
+        """Tell whether a stored file is there."""
+        return self.absolute(path).is_file()
+
     def open(self, path: str) -> BinaryIO:
         """Open a stored file for reading.
 
@@ -293,7 +310,7 @@ class Archive:
             When it is not there or cannot be moved.
         """
         parent, name = self.absolute(path).relative_to(self.root).parts
-        with self._opened() as root, durable.opened(parent, root) as source:
+        with self.opened() as root, durable.opened(parent, root) as source:
             durable.make_within(root, QUARANTINE)
             with durable.opened(QUARANTINE, root) as aside:
                 self._settled.settle(root, QUARANTINE, aside)
@@ -319,16 +336,22 @@ class Archive:
 
         What cannot be removed, from a disk that is read-only now, harms nobody.
         """
-        limit = time.time() - _STALE_S
         removed = 0
+        for left in self.stale_partial():
+            with suppress(OSError):
+                left.unlink()
+                removed += 1
+        return removed
+
+    def stale_partial(self) -> Iterator[Path]:
+        """Find temporary files of writers that died, an hour old or more."""
+        limit = time.time() - _STALE_S
         for left in chain.from_iterable(
             self.root.glob(f"{folder}.*{durable.PARTIAL}") for folder in ("", "*/")
         ):
             with suppress(OSError):
                 if left.stat().st_mtime < limit:
-                    left.unlink()
-                    removed += 1
-        return removed
+                    yield left
 
 
 def _free_bytes(folder: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -114,7 +115,9 @@ def settle_if_same(
 ) -> bool:
     """Tell whether a file is there with exactly the bytes that `read` gives; make it durable.
 
-    Its writer may have died before it was, or it came back from a copy that nobody fsynced.
+    Its writer may have died before it was, or it came back from a copy that nobody fsynced. Who
+    removes files that nobody names looks at their age after it took the name away: so it is made
+    young, and its name looked at after that.
     """
     try:
         descriptor = os.open(name, os.O_RDONLY, dir_fd=folder)
@@ -123,26 +126,42 @@ def settle_if_same(
     with os.fdopen(descriptor, "rb") as file:
         if os.fstat(descriptor).st_size != size or file.read() != read():
             return False
+        os.utime(descriptor)
         os.fsync(descriptor)
+        if not _is_named(descriptor, folder, name):
+            return False
     os.fsync(folder)
     return True
+
+
+def _is_named(descriptor: int, folder: int, name: str) -> bool:
+    try:
+        named = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(descriptor))
 
 
 class SettledFolders:
     """Remembers which folders this process made durable, so that their parent is fsynced once.
 
     That a folder is there says nothing: its maker, a thread or a process, may not have come as far
-    as the fsync, or have died before it. A folder that was removed and made anew is another one.
+    as the fsync, or have died before it. A folder that was removed and made anew is another one;
+    as it may have the number of the one before, none is remembered for as long as an empty folder
+    stays.
 
     Parameters
     ----------
     most : int
         How many are remembered; one that is forgotten costs an fsync.
+    lasting_s : float
+        For how long.
     """
 
-    def __init__(self, most: int = 4096) -> None:
+    def __init__(self, most: int = 4096, lasting_s: float = 3600.0) -> None:
         self._most = most
-        self._known: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._lasting_s = lasting_s
+        self._known: OrderedDict[str, tuple[tuple[int, int], float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def forget(self, name: str) -> None:
@@ -154,12 +173,14 @@ class SettledFolders:
         """Make the name of an open folder durable in its parent."""
         found = os.fstat(folder)
         identity = (found.st_dev, found.st_ino)
+        now = time.monotonic()
         with self._lock:
-            if self._known.get(name) == identity:
+            known, since = self._known.get(name, (None, now))
+            if known == identity and now - since < self._lasting_s:
                 self._known.move_to_end(name)
                 return
         os.fsync(parent)
         with self._lock:
-            self._known[name] = identity
+            self._known[name] = (identity, now)
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
