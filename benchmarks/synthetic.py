@@ -105,6 +105,18 @@ DECISIONS = {
     "person": "'somebody'",
     "decided_at": "{at}",
 }
+REMOVALS = {
+    "id": "i",
+    "study_instance_uid": "{uid} || '.9'",
+    "kind": "'IMAGES'",
+    "count": "1",
+    "size_bytes": "4000000",
+    "cause": "'AGE'",
+    "person": "'cxr-worker'",
+    "reason": "''",
+    "begun_at": "{at}",
+    "finished_at": "{at}",
+}
 # Each table with its columns, and of how many studies one has such a row.
 TABLES = {
     "studies": (STUDIES, 1),
@@ -115,6 +127,7 @@ TABLES = {
     "deliveries": (DELIVERIES, 1),
     "commitment_requests": (REQUESTS, 4),
     "decisions": (DECISIONS, 1000),
+    "removals": (REMOVALS, 1),
 }
 
 # --- what is owed ----------------------------------------------------------------------------

@@ -112,6 +112,7 @@ NOT_ASSESSED_REASONS: Final[Mapping[str, tuple[str, Code | None]]] = MappingProx
         "UNDECODABLE": ("the image cannot be decoded", _OTHER_FAILURE),
         "MODEL_FAILURE": ("the analysis failed", _SOFTWARE_FAILURE),
         "WORKER_FAILURE": ("the worker that had the image died each time", _SOFTWARE_FAILURE),
+        "REMOVED": ("the image is kept no longer", None),
     }
 )
 

@@ -107,6 +107,24 @@ class DecisionAction(StrEnum):
     DISCARDED = "DISCARDED"
 
 
+class RemovalKind(StrEnum):
+    """What is removed of a study: files of either kind, rows, or files that no row names."""
+
+    IMAGES = "IMAGES"
+    REPORTS = "REPORTS"
+    RESULTS = "RESULTS"
+    FILES = "FILES"
+
+
+class RemovalCause(StrEnum):
+    """Why something is removed: its age, the archive's size, a person's wish, no row names it."""
+
+    AGE = "AGE"
+    SPACE = "SPACE"
+    ERASED = "ERASED"
+    UNNAMED = "UNNAMED"
+
+
 class CompanionKind(StrEnum):
     """What may go with a report to a destination that asks for it."""
 

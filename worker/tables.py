@@ -29,7 +29,15 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from worker.access.roles import Role
-from worker.states import CompanionKind, DecisionAction, DeliveryState, JobState, StudyState
+from worker.states import (
+    CompanionKind,
+    DecisionAction,
+    DeliveryState,
+    JobState,
+    RemovalCause,
+    RemovalKind,
+    StudyState,
+)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -88,6 +96,9 @@ OWED = f"state != '{JobState.DEAD}'"
 LEASED = f"state = '{JobState.LEASED}'"
 DEAD = f"state = '{JobState.DEAD}'"
 DOTTED = "study_date LIKE '%.%'"
+# What is kept has a path. It is said so that whoever asks for one study does not go by its age.
+KEPT = "removed_at IS NULL AND path != ''"
+UNFINISHED = "finished_at IS NULL"
 
 
 def _index_of(name: str, *columns: str, where: str) -> Index:
@@ -129,10 +140,16 @@ class Study(Base):
 
 
 class Instance(Base):
-    """One stored SOP instance; the row exists only when its bytes are durable in the archive."""
+    """One stored SOP instance, entered only when its bytes are durable in the archive.
+
+    Once `removed_at` is set its file is promised no longer; `path` is empty when it is gone.
+    """
 
     __tablename__ = "instances"
-    __table_args__ = (Index(None, "study_id"),)
+    __table_args__ = (
+        Index(None, "study_id"),
+        _index_of("ix_instances_kept", "received_at", "id", where=KEPT),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
@@ -146,6 +163,7 @@ class Instance(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     received_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
     study: Mapped[Study] = relationship(back_populates="instances", lazy="raise")
     findings: Mapped[list[FindingRow]] = relationship(
@@ -202,7 +220,10 @@ class Report(Base):
     """One Structured Report; a later revision replaces an earlier one."""
 
     __tablename__ = "reports"
-    __table_args__ = (UniqueConstraint("study_id", "revision"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "revision"),
+        _index_of("ix_reports_kept", "created_at", "id", where=KEPT),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
@@ -213,6 +234,7 @@ class Report(Base):
     path: Mapped[str] = mapped_column(String(255))
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
     study: Mapped[Study] = relationship(back_populates="reports", lazy="raise")
     model: Mapped[Model] = relationship(lazy="raise")
@@ -242,6 +264,7 @@ class Companion(Base):
     sop_instance_uid: Mapped[str] = mapped_column(UID)
     path: Mapped[str] = mapped_column(String(255))
     sha256: Mapped[str] = mapped_column(String(64))
+    removed_at: Mapped[datetime | None]
 
 
 class Delivery(Base):
@@ -393,3 +416,30 @@ class WebSession(Base):
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
+
+
+class Removal(Base):
+    """Something that was removed, or is about to be: the row is committed before a file goes.
+
+    It names no patient, and refers to no row: it stays when those are gone.
+    """
+
+    __tablename__ = "removals"
+    __table_args__ = (
+        _one_of("kind", RemovalKind),
+        _one_of("cause", RemovalCause),
+        Index(None, "study_instance_uid"),
+        Index(None, "begun_at"),
+        _index_of("ix_removals_unfinished", "id", where=UNFINISHED),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(UID)
+    kind: Mapped[str] = mapped_column(String(8))
+    count: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    cause: Mapped[str] = mapped_column(String(8))
+    person: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    begun_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]

@@ -113,6 +113,8 @@ def test_every_study_state_is_described() -> None:
         ("companions", "kind", states.CompanionKind),
         ("findings", "finding", states.Finding),
         ("findings", "flags", codes.FLAG_SENTENCES),
+        ("removals", "kind", states.RemovalKind),
+        ("removals", "cause", states.RemovalCause),
     ],
 )
 def test_every_word_of_a_column_is_described(table: str, column: str, words: Any) -> None:

@@ -12,7 +12,7 @@ from tests.fakes import NOON
 from tests.ledgers import LEASE, PACS, VIEWER, Desk
 from worker import database
 from worker.states import JobKind
-from worker.tables import Base, Decision, Delivery, Job, Outage, Study
+from worker.tables import Base, Decision, Delivery, Instance, Job, Outage, Study
 
 RELEASED = database.revisions()
 # One study a state that every revision knows; the third is what is under way.
@@ -164,6 +164,29 @@ def test_an_older_version_finds_failed_what_was_discarded(
     assert not {"outages", "decisions"} & set(inspect(empty_engine).get_table_names())
     database.upgrade(empty_url)
     assert {job.deaths for job in desk.all(Job)} == {0}
+
+
+def test_an_older_version_loses_only_what_it_has_no_word_for(
+    empty_url: str, empty_engine: Engine
+) -> None:
+    database.upgrade(empty_url)
+    fill(empty_engine)
+    with empty_engine.begin() as connection:
+        for table in ("instances", "reports"):
+            connection.execute(text(f"UPDATE {table} SET removed_at = :at"), {"at": NOON})
+        connection.execute(
+            insert(Base.metadata.tables["removals"]),
+            {"study_instance_uid": "1.2", "kind": "IMAGES", "count": 1, "size_bytes": 1,
+             "cause": "AGE", "person": "p", "reason": "", "begun_at": NOON},
+        )  # fmt: skip
+    before = dump(empty_engine)
+    database.downgrade(empty_url, "0005")
+    assert "removals" not in inspect(empty_engine).get_table_names()
+    assert "removed_at" not in {c["name"] for c in inspect(empty_engine).get_columns("instances")}
+    database.upgrade(empty_url)
+    assert dump(empty_engine) == before
+    desk = Desk(database.build_sessions(empty_engine))
+    assert {row.removed_at for row in desk.all(Instance)} == {None}
 
 
 def indexes(engine: Engine) -> dict[str, tuple[list[str | None], bool]]:
