@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, BinaryIO
@@ -105,8 +106,13 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
             if is_ours(header):
                 log.info("not kept, a cxr-worker made it: %s", header["SOPInstanceUID"])
                 return Reply(Status.SUCCESS)
-            stored = keep(header["StudyInstanceUID"], header["SOPInstanceUID"])
-        return _recorded(_received(event, header, stored), archive, record)
+            uids = header["StudyInstanceUID"], header["SOPInstanceUID"]
+            received = _received(event, header, keep(*uids))
+            outcome = _recorded(received, record)
+            if outcome is Outcome.VANISHED:
+                received = replace(received, path=archive.write(*uids, _whole(source)).path)
+                outcome = _recorded(received, record)
+        return _reply(outcome, received, archive)
     except _Refused as error:
         log.warning("%s refused, 0x%04X: %s", _what(event), error.reply, error.reply.comment)
         return error.reply
@@ -185,10 +191,17 @@ def _received(event: Any, header: dict[str, str], stored: StoredFile) -> Receive
     )
 
 
-def _recorded(received: Received, archive: Archive, record: Record) -> Reply:
-    """Commit, and say what came of it; never Success unless `record` returned."""
+def _whole(source: bytes | BinaryIO) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    source.seek(0)
+    return source.read()
+
+
+def _recorded(received: Received, record: Record) -> Outcome:
+    """Commit, and give what came of it."""
     try:
-        outcome = record(received)
+        return record(received)
     except Exception as error:
         # The error's text is not logged: a database quotes the values of the row.
         log.error(  # noqa: TRY400
@@ -197,6 +210,12 @@ def _recorded(received: Received, archive: Archive, record: Record) -> Reply:
         raise _Refused(
             Status.OUT_OF_RESOURCES, "The node cannot record the instance now"
         ) from error
+
+
+def _reply(outcome: Outcome, received: Received, archive: Archive) -> Reply:
+    """Say what came of it; Success is only for what is recorded."""
+    if outcome is Outcome.VANISHED:
+        return Reply(Status.OUT_OF_RESOURCES, "The node cannot store the instance now")
     if outcome is Outcome.CONFLICT:
         aside = archive.quarantine(received.path)
         log.error("instance %s came again with other bytes: %s", received.sop_instance_uid, aside)

@@ -43,6 +43,7 @@ class Outcome(enum.Enum):
     STORED = "STORED"
     DUPLICATE = "DUPLICATE"  # the same UID with the same bytes: nothing to do
     CONFLICT = "CONFLICT"  # the same UID with other bytes: the first is kept
+    VANISHED = "VANISHED"  # its file was removed just now: to be stored once more
 
 
 class Reference(NamedTuple):

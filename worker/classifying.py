@@ -141,6 +141,7 @@ class _Work:
             lease.enter_context(held(self.desk, claims, limit_s))
             with self.desk.sessions() as session:
                 instances = ledger.claimed_instances(session, claims)
+            claims = [claim for claim in claims if claim.subject_id in instances]  # not erased
             with timed(Stage.PREPARE):
                 prepared = prepare_batch(self.desk, self.classifier, claims, instances)
             return _Batch(claims, prepared, lease.pop_all())

@@ -16,10 +16,10 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImage
 from dicom_node.archive import Archive
 from dicom_node.errors import InstanceError
 from worker.ledger import NewCompanion, Story
-from worker.reading import ArchiveAway, open_stored, pixels_of, read_header
+from worker.reading import ArchiveAway, open_stored, pixels_of
 from worker.states import CompanionKind, Finding
 from worker.tables import FindingRow, Instance
-from worker.writing import answer_of, device_of, instance_finding, store
+from worker.writing import answer_of, device_of, headers_of, instance_finding, store
 
 if TYPE_CHECKING:
     from dicom_node.decoder_child import Decoder
@@ -92,7 +92,10 @@ def _series_uid(story: Story, kind: CompanionKind) -> str:
 
 
 def _pictures(archive: Archive, decoder: Decoder, story: Story) -> Iterator[_Plan]:
-    """Plan a picture of each image that was assessed; the others are the report's concern."""
+    """Plan a picture of each image that was assessed; the others are the report's concern.
+
+    Of one that was removed there is the picture that was made, or none.
+    """
     from dicom_node.uids import companion_uid
 
     series_uid = _series_uid(story, CompanionKind.PICTURE)
@@ -101,6 +104,8 @@ def _pictures(archive: Archive, decoder: Decoder, story: Story) -> Iterator[_Pla
             heat = "without map" if row.heatmap is None else "with map"
             shown = (instance.sop_instance_uid, answer_of(row), heat, PICTURE_VERSION)
             uid = companion_uid(series_uid, *shown)
+            if instance.removed_at is not None and uid not in story.companions:
+                continue
             build = partial(_capture, archive, decoder, story, (instance, row), number)
             yield _Plan(
                 CompanionKind.PICTURE, SecondaryCaptureImageStorage, uid,
@@ -158,8 +163,9 @@ def _key_objects(archive: Archive, story: Story) -> Iterator[_Plan]:
 def _key_object(archive: Archive, story: Story, positive: list[Found], uid: str) -> bytes:
     from dicom_node.key_object import build_key_object
 
+    headers = headers_of(archive, [instance for instance, _ in positive])
     return build_key_object(
-        [read_header(archive, instance.path) for instance, _ in positive],
+        headers or headers_of(archive, [instance for instance, _ in story.findings]),
         [instance.sop_instance_uid for instance, _ in positive],
         device_of(story.model),
         sop_instance_uid=uid,

@@ -46,6 +46,7 @@ def recorder(
     ring: Ring,
     clock: Clock | None = None,
     turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008  it has no state
+    is_there: Callable[[str], bool] = lambda _: True,
 ) -> Record:
     """Make the callback that enters an instance into the ledger and rings for its classifying.
 
@@ -57,12 +58,18 @@ def recorder(
     turn
         What one of several threads must have to write: SQLite has one writer at a time, and lets
         the others sleep for up to a tenth of a second before they look again.
+    is_there
+        Tells whether the archive has a file, where it may have been removed meanwhile.
     """
+    quiet = timedelta(seconds=quiet_s)
 
     def record(received: Received) -> Outcome:
         entered = replace(received, received_at=clock()) if clock else received
-        with turn, sessions() as session, session.begin():
-            outcome = ledger.record(session, entered, quiet=timedelta(seconds=quiet_s))
+        try:
+            with turn, sessions() as session, session.begin():
+                outcome = ledger.record(session, entered, quiet=quiet, is_there=is_there)
+        except ledger.FileVanished:
+            return Outcome.VANISHED
         if outcome is Outcome.STORED:
             ring(Bell(JobKind.CLASSIFY), None)
         _tell_of(received.study_instance_uid, received.association_id)
@@ -159,7 +166,7 @@ def start(
     reading = reading or sessions
     turn = threading.Lock() if settings.database_url.startswith("sqlite") else nullcontext()
     services = Services(
-        record=recorder(sessions, settings.quiet_s, ring, clock, turn),
+        record=recorder(sessions, settings.quiet_s, ring, clock, turn, archive.has),
         on_association_closed=closer(sessions, ring),
         failure_of=holdings.committer(reading, archive),
         on_commitment=taker(sessions, clock),

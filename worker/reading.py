@@ -55,8 +55,10 @@ def open_stored(archive: Archive, path: str) -> BinaryIO:
     ArchiveAway
         When it cannot be had now.
     FileGone
-        When it is gone from the archive.
+        When it is gone from the archive, or was removed: then it has no path.
     """
+    if not path:
+        raise FileGone("what was removed")
     try:
         return archive.open(path)
     except OSError as error:

@@ -16,6 +16,7 @@ from worker.desk import Bell, Desk, held, release
 from worker.ledger import Claim, LeaseLost, Story
 from worker.metrics import Stage, timed
 from worker.reading import ArchiveAway, FileGone
+from worker.removing import finish_removals
 from worker.states import JobKind
 from worker.tables import Study
 from worker.writing import write_report
@@ -143,6 +144,8 @@ def _report_one(
 def _write_and_save(desk: Desk, claim: Claim, story: Story) -> None:
     uid = story.study.study_instance_uid
     also_about(study_instance_uid=uid)
+    if story.last_report is not None and story.last_report.removed_at is not None:
+        finish_removals(desk, uid)
     new = write_report(desk.archive, story)
     companions = write_companions(desk.archive, desk.decoder, story, desk.settings.companions)
     destinations = [str(each.peer) for each in desk.settings.destinations]
@@ -153,9 +156,11 @@ def _write_and_save(desk: Desk, claim: Claim, story: Story) -> None:
 
 def _study_uid(desk: Desk, claim: Claim) -> str:
     with desk.sessions() as session:
-        uid = session.get_one(Study, claim.study_id).study_instance_uid
-    also_about(study_instance_uid=uid)
-    return uid
+        study = session.get(Study, claim.study_id)
+    if study is None:
+        return "that was erased"
+    also_about(study_instance_uid=study.study_instance_uid)
+    return study.study_instance_uid
 
 
 def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:

@@ -9,7 +9,7 @@ from dicom_node.archive import Archive, StoredFile
 from dicom_node.errors import InvalidInstance
 from worker.ledger import NewReport, Story
 from worker.reading import ArchiveAway, read_header
-from worker.tables import FindingRow, Instance, Model
+from worker.tables import FindingRow, Instance, Model, Report
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -20,19 +20,23 @@ if TYPE_CHECKING:
 def write_report(archive: Archive, story: Story) -> NewReport:
     """Build the report of a study and write it to the archive.
 
-    Everything in it follows from the ledger, so that a retry writes the same bytes.
+    Everything in it follows from the ledger, so that a retry writes the same bytes. It tells of
+    images that were removed what was found of them, under the identity of one that is kept.
 
     Raises
     ------
     ArchiveAway
         When the archive cannot be read, or takes nothing now.
+    InvalidInstance
+        When there is something new to tell, and no image is kept.
     """
     from dicom_node import report as sr
 
     study, model, last = story.study, story.model, story.last_report
-    evidence = [read_header(archive, instance.path) for instance, _ in story.findings]
+    evidence = headers_of(archive, [instance for instance, _ in story.findings])
     _require_one_patient(evidence)
-    if last is not None and last.sop_instance_uid == _story_uid(story, last.revision):
+    known = last is not None and last.sop_instance_uid == _story_uid(story, last.revision)
+    if last is not None and known and last.removed_at is None:
         return NewReport(
             last.sop_instance_uid,
             last.sop_class_uid,
@@ -41,6 +45,8 @@ def write_report(archive: Archive, story: Story) -> NewReport:
             last.revision,
             last.model_id,
         )
+    if not evidence:
+        raise InvalidInstance("REMOVED", "no image of the study is kept any more")
     revision = 1 if last is None else last.revision + 1
     uid = _story_uid(story, revision)
     data = sr.build_report(
@@ -52,10 +58,59 @@ def write_report(archive: Archive, story: Story) -> NewReport:
         revision=revision,
         # Without a time zone in the study, times in it are local: so is this one.
         content_datetime=max(row.created_at for _, row in story.findings).astimezone(),
-        predecessor=None if last is None else read_header(archive, last.path),
+        predecessor=None if last is None else _predecessor(archive, story, last),
     )
     stored = store(archive, study.study_instance_uid, uid, data)
     return NewReport(uid, sr.SOP_CLASS_UID, stored.path, stored.sha256, revision, model.id)
+
+
+def headers_of(archive: Archive, instances: Sequence[Instance]) -> list[Dataset]:
+    """Read the headers of a study's images; none at all when all were removed.
+
+    One that was removed is named as its row names it, and of the patient whom the others name.
+
+    Raises
+    ------
+    ArchiveAway, FileGone
+        As `read_header` does.
+    """
+    kept = {
+        each.sop_instance_uid: read_header(archive, each.path)
+        for each in instances
+        if each.removed_at is None
+    }
+    if not kept:
+        return []
+    like = next(iter(kept.values()))
+    return [kept.get(each.sop_instance_uid) or _removed(each, like) for each in instances]
+
+
+def _removed(instance: Instance, like: Dataset) -> Dataset:
+    """Name a removed image as one of the study that another image is of."""
+    from pydicom import Dataset
+
+    ds = Dataset({elem.tag: elem for elem in like.values()})
+    for keyword in ("Rows", "Columns", "SeriesNumber", "InstanceNumber"):
+        ds.pop(keyword, None)
+    ds.SOPClassUID = instance.sop_class_uid
+    ds.SOPInstanceUID = instance.sop_instance_uid
+    ds.SeriesInstanceUID = instance.series_instance_uid
+    return ds
+
+
+def _predecessor(archive: Archive, story: Story, last: Report) -> Dataset:
+    """Read a report that is replaced; one that was removed is named as it was made."""
+    from pydicom import Dataset
+
+    from dicom_node import report as sr
+
+    if last.removed_at is None:
+        return read_header(archive, last.path)
+    ds, study_uid = Dataset(), story.study.study_instance_uid
+    ds.SOPClassUID, ds.SOPInstanceUID = last.sop_class_uid, last.sop_instance_uid
+    ds.StudyInstanceUID = study_uid
+    ds.SeriesInstanceUID = sr.report_series_uid(study_uid, story.last_digest)
+    return ds
 
 
 def _story_uid(story: Story, revision: int) -> str:

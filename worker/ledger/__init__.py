@@ -50,7 +50,22 @@ from worker.ledger.jobs import (
     take_death_back,
 )
 from worker.ledger.outages import end_outage, failures_of, outages, save_outage
-from worker.ledger.reception import close_association, record
+from worker.ledger.reception import FileVanished, close_association, record
+from worker.ledger.removals import (
+    bytes_removed,
+    named_paths,
+    save_unnamed,
+    unfinished,
+    unfinished_of,
+)
+from worker.ledger.removing import (
+    begin_erasure,
+    finish_removal,
+    is_owed,
+    leaving,
+    save_gone,
+    studies_of,
+)
 from worker.ledger.reports import (
     NewCompanion,
     NewReport,
@@ -61,12 +76,21 @@ from worker.ledger.reports import (
     story,
 )
 from worker.ledger.requeue import requeue
+from worker.ledger.retention import (
+    Place,
+    Rule,
+    begin_removal,
+    bytes_kept,
+    may_go,
+    oldest,
+)
 
 __all__ = [
     "BY_DESTINATION",
     "ON_THE_WAY",
     "Backlog",
     "Claim",
+    "FileVanished",
     "Holding",
     "LeaseLost",
     "Narrowing",
@@ -74,9 +98,15 @@ __all__ = [
     "NewFinding",
     "NewReport",
     "Owed",
+    "Place",
+    "Rule",
     "Story",
     "backlog",
+    "begin_erasure",
+    "begin_removal",
     "bury",
+    "bytes_kept",
+    "bytes_removed",
     "claim",
     "claimed_instances",
     "close_association",
@@ -89,13 +119,19 @@ __all__ = [
     "end_outage",
     "extend",
     "failures_of",
+    "finish_removal",
     "forget_receptions",
     "hand_back",
     "holding",
     "holdings_of",
     "is_held",
+    "is_owed",
+    "leaving",
+    "may_go",
     "model_row",
+    "named_paths",
     "newest_paths",
+    "oldest",
     "outages",
     "owe",
     "put_back",
@@ -108,10 +144,15 @@ __all__ = [
     "save_failed_delivery",
     "save_finding",
     "save_findings",
+    "save_gone",
     "save_outage",
     "save_report",
     "save_request",
+    "save_unnamed",
     "story",
     "studies_by",
+    "studies_of",
     "take_death_back",
+    "unfinished",
+    "unfinished_of",
 ]

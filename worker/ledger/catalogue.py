@@ -20,12 +20,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from worker.tables import DOTTED, Companion, Instance, Report, Study
+from worker.tables import DOTTED, KEPT, Companion, Instance, Report, Study
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """An object in the archive.
+    """An object in the archive, which is not to be removed.
 
     Attributes
     ----------
@@ -177,8 +177,10 @@ def holding(session: Session, sop_instance_uid: str) -> Holding | None:
 
 
 def newest_paths(session: Session, limit: int) -> Sequence[str]:
-    """Give the paths of the instances that were received last, the newest first."""
-    return session.scalars(select(Instance.path).order_by(Instance.id.desc()).limit(limit)).all()
+    """Give the paths of the instances that were received last and are kept, the newest first."""
+    newest_first = select(Instance.path).where(text(f"instances.{KEPT}"))
+    newest_first = newest_first.order_by(Instance.received_at.desc(), Instance.id.desc())
+    return session.scalars(newest_first.limit(limit)).all()
 
 
 # What Holding is made of, as far as a table has it.
@@ -198,7 +200,8 @@ def _select(
 ) -> list[Holding]:
     statements: list[Select[Any]] = []
     for columns, table in ((_RECEIVED, Instance), (_MADE, Report), (_ALONG, Companion)):
-        statement: Select[Any] = select(*columns).order_by(table.id)
+        # By a term, PostgreSQL would take what is kept for little, and read all of it.
+        statement: Select[Any] = select(*columns, table.removed_at).order_by(table.id)
         if table is Companion:
             statement = statement.join_from(Companion, Report)
         if sop_instance_uid:
@@ -206,4 +209,5 @@ def _select(
         else:
             statement = statement.where(columns[0].in_(study_ids))
         statements.append(statement)
-    return [Holding(*row) for statement in statements for row in session.execute(statement)]
+    rows = [row for statement in statements for row in session.execute(statement)]
+    return [Holding(*values) for *values, removed_at in rows if removed_at is None]

@@ -34,8 +34,9 @@ def save_request(
     """
     references = []
     for claim_ in claims:
-        delivery = session.get_one(Delivery, claim_.subject_id)
-        if delivery.state != DeliveryState.DELIVERED or not is_current(session, delivery):
+        delivery = session.get(Delivery, claim_.subject_id)
+        delivered = delivery is not None and delivery.state == DeliveryState.DELIVERED
+        if delivery is None or not delivered or not is_current(session, delivery):
             drop(session, [claim_])
             continue
         assert delivery.sop_class_uid is not None  # saved with the state DELIVERED

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
-from worker.ledger.jobs import Claim, LeaseLost, bury, move, owe, put_back, settle
+from worker.ledger.jobs import Claim, LeaseLost, bury, locked, move, owe, put_back, settle
 from worker.states import ARRIVED, DeliveryState, JobKind, StudyEvent
 from worker.tables import Base, Delivery, Job, Report, Study
 
@@ -34,11 +34,6 @@ def is_current(session: Session, delivery: Delivery) -> bool:
     report = session.get_one(Report, delivery.report_id)
     newest = select(func.max(Report.revision)).where(Report.study_id == report.study_id)
     return report.revision == session.scalar(newest)
-
-
-def locked(session: Session, study_id: int) -> Study:
-    """Take a study for a change."""
-    return session.scalars(_LOCKED, {"study": study_id}).one()
 
 
 def report_to_send(session: Session, claim_: Claim) -> Report | None:
@@ -155,12 +150,6 @@ def is_reported_anew(session: Session, study: Study) -> bool:
 
 _deliveries = Base.metadata.tables["deliveries"]
 _other = aliased(Report)
-_LOCKED = (
-    select(Study)
-    .where(Study.id == bindparam("study"))
-    .with_for_update()
-    .execution_options(populate_existing=True)
-)
 _REPORT_TO_SEND = (
     select(
         Report,

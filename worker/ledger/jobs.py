@@ -145,9 +145,31 @@ def extend(session: Session, claim_: Claim, until: datetime) -> None:
     session.execute(_EXTENDING, {**_mine(claim_), "until": until})
 
 
+def locked(session: Session, study_id: int) -> Study:
+    """Take a study for a change.
+
+    Raises
+    ------
+    LeaseLost
+        When it was erased, and all work on it with it.
+    """
+    study = session.scalars(_LOCKED, {"study": study_id}).one_or_none()
+    if study is None:
+        raise LeaseLost(f"study {study_id}")
+    return study
+
+
+_LOCKED = (
+    select(Study)
+    .where(Study.id == bindparam("study"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+
+
 def is_held(session: Session, claim_: Claim) -> bool:
     """Take the study for a change, and tell whether nobody has taken claimed work over."""
-    session.get_one(Study, claim_.study_id, with_for_update=True)
+    session.get(Study, claim_.study_id, with_for_update=True)
     return bool(session.scalar(_HELD, _mine(claim_)))
 
 
@@ -210,8 +232,8 @@ def bury(session: Session, claim_: Claim, error: str) -> bool:
 
     Not so by a commitment: the destination has the report.
     """
-    study = session.get_one(Study, claim_.study_id, with_for_update=True)
-    if not _rewrite(session, claim_, state=JobState.DEAD, last_error=error):
+    study = session.get(Study, claim_.study_id, with_for_update=True)
+    if study is None or not _rewrite(session, claim_, state=JobState.DEAD, last_error=error):
         return False
     if claim_.kind is not JobKind.COMMIT:
         move(study, StudyEvent.GIVEN_UP)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Table, bindparam, delete, func, select, update
+from sqlalchemy import CursorResult, Table, bindparam, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from dicom_node.records import Outcome, Received
@@ -14,35 +15,83 @@ from worker.ledger.jobs import dialect_of, has_dead_letters, insert_of, jobs, ow
 from worker.states import JobKind, StudyEvent, StudyState, after
 from worker.tables import Base
 
-studies, instances, receptions = (
-    Base.metadata.tables[name] for name in ("studies", "instances", "receptions")
+studies, instances, findings, receptions = (
+    Base.metadata.tables[name] for name in ("studies", "instances", "findings", "receptions")
 )
 
 
-def record(session: Session, received: Received, *, quiet: timedelta) -> Outcome:
+class FileVanished(Exception):
+    """The file of an instance was removed while the instance came again: store it once more."""
+
+
+def _is_there(_path: str) -> bool:
+    return True
+
+
+def record(
+    session: Session,
+    received: Received,
+    *,
+    quiet: timedelta,
+    is_there: Callable[[str], bool] = _is_there,
+) -> Outcome:
     """Enter an instance whose bytes are durable, and the work it owes.
+
+    One whose file was removed is entered again. What was found of the same bytes stands.
+
+    Parameters
+    ----------
+    is_there : callable
+        Tells whether the archive has a file, by its path.
 
     Returns
     -------
     Outcome
         STORED; DUPLICATE when the same bytes are known already; CONFLICT when other bytes are
         known under the same SOP Instance UID, or the UID belongs to another study.
+
+    Raises
+    ------
+    FileVanished
+        When its file was removed since it was written; nothing may be committed then.
     """
-    study_id = _enter(session, studies, _study_of(received))
-    known_study = None
-    if study_id is None:
-        known_study = session.execute(_LOCKED, {"uid": received.study_instance_uid}).one()
-        study_id = cast("int", known_study.id)
+    study_id, known_study = _taken(session, received)
     instance_id = _enter(session, instances, _instance_of(received, study_id))
     if instance_id is None:
-        return _known(session, received, study_id, is_new=known_study is None)
+        known = session.execute(_KNOWN, {"uid": received.sop_instance_uid}).one()
+        if known_study is None or known.study_id != study_id or known.removed_at is None:
+            return _known(session, received, known, study_id, is_new=known_study is None)
+        # Whoever removes files of the study has its row: what is there now stays.
+        if not is_there(received.path):
+            raise FileVanished(received.path)
+        instance_id = known.id
+        if _enter_again(session, received, known):
+            _note_again(session, received, known_study)
+            return Outcome.STORED
+    _owe(session, received, instance_id, study_id, quiet)
+    if known_study is not None:
+        _note_instance(session, known_study, received.received_at)
+    _note_reception(session, received, study_id)
+    return Outcome.STORED
+
+
+def _taken(session: Session, received: Received) -> tuple[int, Any]:
+    """Enter a study, or take the known one for a change; give its id, and what was known."""
+    while True:
+        study_id = _enter(session, studies, _study_of(received))
+        if study_id is not None:
+            return study_id, None
+        known = session.execute(_LOCKED, {"uid": received.study_instance_uid}).one_or_none()
+        if known is not None:  # else its rows were deleted just now
+            return known.id, known
+
+
+def _owe(
+    session: Session, received: Received, instance_id: int, study_id: int, quiet: timedelta
+) -> None:
     due_at = received.received_at
     owed = [(JobKind.CLASSIFY, instance_id, due_at), (JobKind.REPORT, study_id, due_at + quiet)]
     owe_all(session, owed, study_id)
-    if known_study is not None:
-        _note_instance(session, known_study, due_at)
-    _note_reception(session, received, study_id)
-    return Outcome.STORED
 
 
 def _study_of(received: Received) -> dict[str, Any]:
@@ -104,19 +153,44 @@ _LOCKED = (
     .where(studies.c.study_instance_uid == bindparam("uid"))
     .with_for_update()
 )
-_KNOWN = select(instances.c.sha256, instances.c.study_id).where(
+_KNOWN = select(*instances.c["id", "sha256", "study_id", "removed_at"]).where(
     instances.c.sop_instance_uid == bindparam("uid")
 )
 
 
-def _known(session: Session, received: Received, study_id: int, *, is_new: bool) -> Outcome:
+def _known(
+    session: Session, received: Received, known: Any, study_id: int, *, is_new: bool
+) -> Outcome:
     """Tell what an instance is whose UID is known; leave no study behind that came by it alone."""
-    known = session.execute(_KNOWN, {"uid": received.sop_instance_uid}).one()
     if known.sha256 == received.sha256 and known.study_id == study_id:
         return Outcome.DUPLICATE
     if is_new:
         session.execute(delete(studies).where(studies.c.id == study_id))
     return Outcome.CONFLICT
+
+
+def _enter_again(session: Session, received: Received, known: Any) -> bool:
+    """Enter an instance whose file was removed; tell whether what was found of it stands.
+
+    Nothing is kept that other bytes could contradict: then they are what counts.
+    """
+    values = {"instance": known.id, **_instance_of(received, known.study_id), "removed_at": None}
+    session.execute(_AGAIN, values)
+    if known.sha256 != received.sha256:
+        session.execute(_UNFINDING, {"instance": known.id})
+    return bool(session.scalar(_IS_FOUND, {"instance": known.id}))
+
+
+_AGAIN = update(instances).where(instances.c.id == bindparam("instance"))
+_UNFINDING = delete(findings).where(findings.c.instance_id == bindparam("instance"))
+_IS_FOUND = select(exists().where(findings.c.instance_id == bindparam("instance")))
+
+
+def _note_again(session: Session, received: Received, study: Any) -> None:
+    """Let a study be as young as what came again of it; it owes nothing by that."""
+    last = max(study.last_received_at, received.received_at)
+    session.execute(_NOTING, {"study": study.id, "last_received_at": last})
+    _note_reception(session, received, study.id)
 
 
 def _note_instance(session: Session, study: Any, received_at: datetime) -> None:

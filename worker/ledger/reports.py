@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import CursorResult, Result, bindparam, delete, insert, select
 from sqlalchemy.orm import Session, undefer
 
-from worker.ledger.deliveries import locked, settle_deliveries, withdraw
-from worker.ledger.jobs import Claim, move, note_dead_letters, owe, settle
+from worker.ledger.deliveries import settle_deliveries, withdraw
+from worker.ledger.jobs import Claim, locked, move, note_dead_letters, owe, settle
 from worker.states import CompanionKind, DeliveryState, JobKind, JobState, StudyEvent
 from worker.tables import (
     Base,
@@ -28,6 +28,9 @@ from worker.tables import (
     Report,
     Study,
 )
+
+# Why a model says nothing of an image that was removed before the model could see it.
+REMOVED = "REMOVED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class NewCompanion:
 class Story:
     """A study with its instances, each with the finding of one model, and what is told of it yet.
 
-    That is its last report, and the companions of all its reports by their SOP Instance UID.
+    That is its last report, and the companions of all its reports by their SOP Instance UID, as far
+    as they are kept; `last_digest` is that of the model of a last report that was removed.
     """
 
     study: Study
@@ -65,6 +69,7 @@ class Story:
     findings: list[tuple[Instance, FindingRow]]
     last_report: Report | None
     companions: Mapping[str, NewCompanion] = field(default_factory=dict)
+    last_digest: str = ""
 
 
 def forget_receptions(session: Session, study_id: int, before: datetime) -> None:
@@ -77,7 +82,7 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
 
     All findings of one report come from one model: the newest that has answered for all instances.
     When none has (it changed in between), those that the newest has not seen are owed first, and
-    None is returned.
+    None is returned. Of an image that was removed it can only be said that it is there no more.
     """
     study = locked(session, study_id)
     move(study, StudyEvent.QUIET)
@@ -85,15 +90,35 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
     rows = session.scalars(_FINDINGS, {"study": study_id}).all()
     newest = _model_of(rows, len(instances))
     by_instance = {row.instance_id: row for row in rows if row.model_id == newest}
-    missing = [i for i in instances if i.id not in by_instance]
+    unseen = [i for i in instances if i.id not in by_instance]
+    missing = [i for i in unseen if i.removed_at is None]
     for instance in missing:
         owe(session, JobKind.CLASSIFY, instance.id, study_id, now)
     if missing or newest is None:
         return None
+    by_instance |= _told_as_removed(session, unseen, newest, now)
     last = session.scalar(_LAST_REPORT, {"study": study_id})
     found = [(i, by_instance[i.id]) for i in instances]
     companions = {} if last is None else _companions(session, study_id)
-    return Story(study, session.get_one(Model, newest), found, last, companions)
+    removed = last is not None and last.removed_at is not None
+    digest = session.get_one(Model, last.model_id).digest if last and removed else ""
+    return Story(study, session.get_one(Model, newest), found, last, companions, digest)
+
+
+def _told_as_removed(
+    session: Session, unseen: Sequence[Instance], model_id: int, now: datetime
+) -> dict[int, FindingRow]:
+    told = {
+        instance.id: FindingRow(
+            instance_id=instance.id, model_id=model_id, assessed=False, reason=REMOVED, flags=[],
+            created_at=now,
+        )
+        for instance in unseen
+    }  # fmt: skip
+    if told:
+        session.add_all(told.values())
+        session.flush()
+    return told
 
 
 def _model_of(rows: Sequence[FindingRow], instances: int) -> int | None:
@@ -108,7 +133,8 @@ def _model_of(rows: Sequence[FindingRow], instances: int) -> int | None:
 
 
 def _companions(session: Session, study_id: int) -> dict[str, NewCompanion]:
-    rows = session.scalars(select(Companion).join(Report).where(Report.study_id == study_id))
+    kept = (Report.study_id == study_id, Companion.removed_at.is_(None))
+    rows = session.scalars(select(Companion).join(Report).where(*kept))
     return {row.sop_instance_uid: _new_companion(row) for row in rows}
 
 

@@ -23,7 +23,8 @@ def requeue(
     """Owe a study again.
 
     What was given up is tried again. When nothing was, everything is done anew: classification,
-    report and, where the report does not change, its delivery.
+    report and, where the report does not change, its delivery. What was found of images that were
+    removed stands; where neither an image nor the report is left, there is nothing to do.
 
     Returns
     -------
@@ -36,6 +37,8 @@ def requeue(
     dead = dead_jobs(session, study)
     save_decision(session, study, DecisionAction.REQUEUED, dead, reason, person, now)
     count = _revive(session, dead, now) if dead else _start_over(session, study, now)
+    if not count:
+        return 0
     kinds = {job.kind for job in dead}
     if kinds != {JobKind.COMMIT}:
         undelivered = kinds and kinds <= set(OF_A_DELIVERY)
@@ -56,11 +59,15 @@ def _revive(session: Session, dead: Sequence[Job], now: datetime) -> int:
 
 
 def _start_over(session: Session, study: Study, now: datetime) -> int:
-    ids = session.scalars(select(Instance.id).where(Instance.study_id == study.id)).all()
+    kept = (Instance.study_id == study.id, Instance.removed_at.is_(None))
+    ids = session.scalars(select(Instance.id).where(*kept)).all()
+    newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
+    told = select(Report.id).where(Report.id == newest, Report.removed_at.is_(None))
+    if not ids and session.scalar(told) is None:
+        return 0
     for instance_id in ids:
         owe(session, JobKind.CLASSIFY, instance_id, study.id, now)
     owe(session, JobKind.REPORT, study.id, study.id, now)
-    newest = select(func.max(Report.id)).where(Report.study_id == study.id).scalar_subquery()
     deliveries = session.scalars(select(Delivery).where(Delivery.report_id == newest)).all()
     for delivery in deliveries:
         # Owed again by save_report() when the report is the same, superseded when it is not.

@@ -220,3 +220,22 @@ def test_an_association_has_one_id_and_another_has_another():
     one, other = SimpleNamespace(), SimpleNamespace()
     assert association_id(one) == association_id(one) != association_id(other)
     assert not has_sent(one), "which has an id from its beginning"
+
+
+@pytest.mark.parametrize("again", [Outcome.STORED, Outcome.DUPLICATE])
+def test_a_file_that_was_removed_meanwhile_is_stored_once_more(archive, again):
+    event, seen = FakeEvent(), []
+
+    def record(received):
+        seen.append(received)
+        if len(seen) == 1:
+            archive.absolute(received.path).unlink()
+            return Outcome.VANISHED
+        return again
+
+    assert handle_store(event, archive, record) == 0x0000
+    assert archive.read(seen[1].path) == event.data
+
+
+def test_a_file_that_is_removed_again_and_again_is_not_acknowledged(archive):
+    assert handle_store(FakeEvent(), archive, FakeRecord(Outcome.VANISHED)) == 0xA700

@@ -18,9 +18,9 @@ from tests.fakes import delivered, new_uid, received
 from tests.ledgers import FOUND, QUIET, SILENCE, Desk
 from tests.plans import Statement, complaints, overheard
 from worker import chart, database, given_up, ledger, results, worklist
-from worker.ledger import Claim, Narrowing, NewCompanion, NewReport
-from worker.states import CompanionKind, JobKind, StudyState
-from worker.tables import Base, CommitmentRequest, Delivery, Job, Study
+from worker.ledger import Claim, Narrowing, NewCompanion, NewReport, Rule
+from worker.states import CompanionKind, JobKind, RemovalCause, RemovalKind, StudyState
+from worker.tables import Base, CommitmentRequest, Delivery, Job, Removal, Study
 from worker.worklist import Answer, Order, Wanted
 
 CLASSIFY, REPORT, DELIVER, COMMIT = JobKind
@@ -28,7 +28,7 @@ STUDIES, OWED = 2600, 50
 # Who asks for the first of all rows, and may go along an index for them.
 IN_ORDER = {
     "find_studies: newest", "studies_by: all", "newest_paths", "due_bells", "backlog",
-    "worklist: newest",
+    "worklist: newest", "oldest: IMAGES", "oldest: REPORTS", "oldest: RESULTS", "unfinished",
 }  # fmt: skip
 # What counts all that is owed reads it; a person asks for it.
 COUNTS = {"depth"}
@@ -59,6 +59,7 @@ def ask_everything(desk: Desk, ask: Ask) -> None:
     _commit(desk, ask)
     _watch(ask)
     _give_up(desk, ask)
+    _remove(desk, ask)
 
 
 def _watch(ask: Ask) -> None:
@@ -205,6 +206,45 @@ def _give_up(desk: Desk, ask: Ask) -> None:
     ask("requeue: all anew", lambda s: ledger.requeue(s, study_uid(3), NOW))
 
 
+def _remove(desk: Desk, ask: Ask) -> None:
+    for kind in (RemovalKind.IMAGES, RemovalKind.REPORTS, RemovalKind.RESULTS):
+        rule = Rule(kind, RemovalCause.AGE, NOW - timedelta(hours=10), NOW - SILENCE)
+        after = None
+        for _ in range(2):
+            page = ask(f"oldest: {kind}", lambda s, r=rule, a=after: ledger.oldest(s, r, a, 20))
+            after = page[-1]
+        ids = [place.study_id for place in page]
+        free = ask(f"may_go: {kind}", lambda s, r=rule, ids=ids: ledger.may_go(s, r, ids))
+        assert free
+        begun = ask(f"begin_removal: {kind}", lambda s, r=rule, ids=ids: ledger.begin_removal(
+            s, ids[0], r, NOW, len))  # fmt: skip
+        if begun is not None:
+            _finish(ask, kind, begun)
+    space = Rule(RemovalKind.IMAGES, RemovalCause.SPACE, NOW, NOW - SILENCE)
+    ask("may_go: space", lambda s: ledger.may_go(s, space, [7, 8, 9]))
+    ask("bytes_kept", lambda s: ledger.bytes_kept(s, 7))
+    ask("unfinished", lambda s: ledger.unfinished(s, 20))
+    ask("bytes_removed", lambda s: ledger.bytes_removed(s, NOW))
+    ask("named_paths", lambda s: ledger.named_paths(s, [study_uid(7) + ".1.1", study_uid(8)]))
+    ask("save_unnamed", lambda s: ledger.save_unnamed(
+        s, study_uid(7), 1, 1, RemovalCause.UNNAMED, "who", NOW))  # fmt: skip
+    (study,) = ask("studies_of: study", lambda s: ledger.studies_of(
+        s, study_instance_uid=study_uid(11)))  # fmt: skip
+    ask("studies_of: patient", lambda s: ledger.studies_of(s, patient_id="PAT-7"))
+    ask("is_owed", lambda s: ledger.is_owed(s, study.id, NOW, hold=True))
+    erased = ask("begin_erasure", lambda s: ledger.begin_erasure(
+        s, study.id, "who", "why", NOW, len))  # fmt: skip
+    ask("unfinished_of", lambda s: ledger.unfinished_of(s, study_uid(11)))
+    for each in erased:
+        _finish(ask, f"erased {each.kind}", each)
+
+
+def _finish(ask: Ask, case: str, removal: Removal) -> None:
+    paths = ask(f"leaving: {case}", lambda s: ledger.leaving(s, removal, 50))
+    ask(f"save_gone: {case}", lambda s: ledger.save_gone(s, removal, paths))
+    ask(f"finish_removal: {case}", lambda s: ledger.finish_removal(s, removal, NOW))
+
+
 @pytest.fixture
 def filled(engine: Engine) -> Engine:
     fill(engine, STUDIES, OWED)
@@ -318,6 +358,8 @@ def work_of(folder: Path, studies: int, owed: int) -> dict[str, int]:
         ("ix_studies_accession_number_received_at_id", "find_studies: accession"),
         ("ix_studies_study_date_id", "studies_by: dates"),
         ("ix_instances_study_id", "story"),
+        ("ix_instances_kept", "oldest: IMAGES"),
+        ("ix_reports_kept", "oldest: REPORTS"),
     ],
 )
 def test_an_index_that_is_missing_is_noticed(filled: Engine, index: str, asker: str) -> None:
