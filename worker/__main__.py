@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from dicom_node.errors import ConfigurationError, PacsWorkerError
+from worker import keeping
 from worker.lasting import lasting
 from worker.states import StudyState
 from worker.user_commands import user
@@ -46,6 +47,7 @@ model = typer.Typer(no_args_is_help=True, help="The model that answers.")
 app.add_typer(db, name="db")
 app.add_typer(model, name="model")
 app.add_typer(user, name="user")
+keeping.add_to(app)
 
 
 def _print(text: object) -> None:
@@ -217,9 +219,9 @@ def worker(
 
 @app.command(rich_help_panel="Run")
 def relay() -> None:
-    """Announce due work that no message announced."""
+    """Announce due work that no message announced; remove what is not kept any more."""
     with lasting():
-        from worker import composition, monitoring, tasks
+        from worker import composition, monitoring, retention, tasks
         from worker import relay as relaying
         from worker.gauges import Gauges
 
@@ -229,6 +231,8 @@ def relay() -> None:
         return
     desk = composition.desk()
     monitoring.collect(Gauges(settings, composition.reading_sessions(), desk.clock))
+    # By itself: a slow disk must not hold up what is to be announced.
+    threading.Thread(target=retention.run, args=(desk, stopped), name="retention").start()
     relaying.run(desk, tasks.announce, tasks.waiting, stopped, monitoring.beat)
 
 

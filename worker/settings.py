@@ -30,6 +30,9 @@ InitSource = PydanticBaseSettingsSource
 
 log = logging.getLogger(__name__)
 
+# A hundred years: as many days as can be counted back from any date.
+MOST_DAYS = 36_525
+
 
 class Settings(WebSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
@@ -86,6 +89,33 @@ class Settings(WebSettings):
         512,
         ge=0,
         description="Refuse to store (0xA700) when less than this would stay free, in MB.",
+    )
+    archive_max_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Remove the oldest images that may go while the archive is larger, in GB. "
+        "Default: no limit.",
+    )
+    keep_images_days: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_DAYS,
+        description="Remove the images of a study that is through, so many days after the last "
+        "one came. Default: keep for ever.",
+    )
+    keep_reports_days: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_DAYS,
+        description="Remove our reports of a study that is through, and what went with them, so "
+        "many days after the last one was made. Default: keep for ever.",
+    )
+    keep_results_days: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_DAYS,
+        description="Delete the rows of a study that is through after so many days, no sooner "
+        "than its images and reports. Default: keep for ever.",
     )
     destinations: Destinations = Field(
         (),
@@ -272,6 +302,20 @@ class Settings(WebSettings):
                 raise ConfigurationError(
                     _key(name), f"is {taken[port]} too; one of them needs another port"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_kept_longest(self) -> Settings:
+        """Refuse to forget what the archive still holds."""
+        days = self.keep_results_days
+        for name in ("keep_images_days", "keep_reports_days") if days is not None else ():
+            other = getattr(self, name)
+            if other is None or other > days:
+                kept = "is not set: they are kept for ever" if other is None else f"is {other:g}"
+                raise ConfigurationError(
+                    "CXR_KEEP_RESULTS_DAYS", f"is {days:g}, but {_key(name)} {kept}; rows must be "
+                    "kept as long as the files that they name"
+                )  # fmt: skip
         return self
 
     def _what_needs_tls(self) -> str:

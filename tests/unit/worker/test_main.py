@@ -29,9 +29,9 @@ from worker.tables import Decision
 
 COMMANDS = (
     "up", "node", "worker", "relay", "send", "results", "demo", "doctor", "requeue",
-    "discard", "dead-letters", "settings", "db upgrade", "db downgrade", "model list", "model show",
-    "model use", "user add", "user list", "user password", "user role", "user disable",
-    "user enable",
+    "discard", "dead-letters", "retention", "erase", "settings", "db upgrade", "db downgrade",
+    "model list", "model show", "model use", "user add", "user list", "user password", "user role",
+    "user disable", "user enable", "web",
 )  # fmt: skip
 run = CliRunner().invoke
 

@@ -21,6 +21,10 @@ WRONG = {
     "CXR_DATABASE_URL": ["mysql://host/x", "postgresql+psycopg://u:p@host:port/x", "results.db"],
     "CXR_BROKER_URL": ["http://host", "host:6379"],
     "CXR_ARCHIVE_RESERVE_MB": ["-1", "much"],
+    "CXR_ARCHIVE_MAX_GB": ["0", "-1", "nan", "much"],
+    "CXR_KEEP_IMAGES_DAYS": ["0", "-1", "inf", "1e9", "long"],
+    "CXR_KEEP_REPORTS_DAYS": ["0", "-1", "inf", "1e9", "long"],
+    "CXR_KEEP_RESULTS_DAYS": ["0", "-1", "inf", "1e9", "long", "30"],
     "CXR_DESTINATIONS": [
         "PACS", "PACS@host", "PACS@host:0", "PACS@host:99999", "@host:104",
         "A@h:1,A@h:1", "A@h:1,nonsense", "SEVENTEENCHARACTERS@h:1", "A@h:1?tls=on,A@h:1",
@@ -144,6 +148,36 @@ def test_values_are_read_into_their_types() -> None:
 def test_an_empty_value_counts_as_not_set(tmp_path: Path) -> None:
     keys = (*WRONG, *FREE)
     assert Settings.from_env(dict.fromkeys(keys, "")) == Settings.from_env({})
+
+
+@pytest.mark.parametrize(
+    ("images", "reports", "results", "told"),
+    [
+        ("30", "30", "29.9", "CXR_KEEP_IMAGES_DAYS is 30"),
+        ("10", "30", "20", "CXR_KEEP_REPORTS_DAYS is 30"),
+        ("10", "", "20", "CXR_KEEP_REPORTS_DAYS is not set"),
+        ("", "10", "20", "CXR_KEEP_IMAGES_DAYS is not set"),
+    ],
+)
+def test_rows_are_kept_as_long_as_the_files_that_they_name(
+    images: str, reports: str, results: str, told: str
+) -> None:
+    environ = {
+        "CXR_KEEP_IMAGES_DAYS": images, "CXR_KEEP_REPORTS_DAYS": reports,
+        "CXR_KEEP_RESULTS_DAYS": results,
+    }  # fmt: skip
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        Settings.from_env(environ)
+    assert caught.value.setting == "CXR_KEEP_RESULTS_DAYS"
+    settings = Settings.from_env(environ | {"CXR_KEEP_RESULTS_DAYS": ""})
+    assert settings.keep_results_days is None
+
+
+def test_days_may_be_parts_of_a_day() -> None:
+    settings = Settings.from_env(
+        {f"CXR_KEEP_{kind}_DAYS": "0.5" for kind in ("IMAGES", "REPORTS", "RESULTS")}
+    )
+    assert (settings.keep_images_days, settings.keep_results_days) == (0.5, 0.5)
 
 
 def test_settings_cannot_be_changed() -> None:
