@@ -125,14 +125,11 @@ def _report_or_say_why(
 def _report_one(
     desk: Desk, claim: Claim, announce: Callable[[Bell], None], owed: _Deliveries
 ) -> None:
-    with desk.sessions() as session, session.begin():
-        if not ledger.is_held(session, claim):  # it waited its turn among those claimed with it
-            raise LeaseLost(f"{claim.kind} of {claim.study_id}")
-        story = ledger.story(session, claim.study_id, desk.clock())
-        ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
-        if story is None:
-            words = "instances are to be classified"
-            ledger.put_back(session, claim, desk.clock(), words, counts=False)
+    story = _gathered(desk, claim)
+    if story is not None and story.last_report is not None and story.last_report.removed_at:
+        # Before anything is written that may be called as what is to go; rows may go with it.
+        finish_removals(desk, story.study.study_instance_uid)
+        story = _gathered(desk, claim)
     if story is None:
         announce(Bell(JobKind.CLASSIFY))
         return
@@ -144,14 +141,25 @@ def _report_one(
 def _write_and_save(desk: Desk, claim: Claim, story: Story) -> None:
     uid = story.study.study_instance_uid
     also_about(study_instance_uid=uid)
-    if story.last_report is not None and story.last_report.removed_at is not None:
-        finish_removals(desk, uid)
     new = write_report(desk.archive, story)
     companions = write_companions(desk.archive, desk.decoder, story, desk.settings.companions)
     destinations = [str(each.peer) for each in desk.settings.destinations]
     with desk.sessions() as session, session.begin():
         ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
+
+
+def _gathered(desk: Desk, claim: Claim) -> Story | None:
+    """Gather the story of a study; None, and put back, when something is to be classified first."""
+    with desk.sessions() as session, session.begin():
+        if not ledger.is_held(session, claim):  # it waited its turn among those claimed with it
+            raise LeaseLost(f"{claim.kind} of {claim.study_id}")
+        story = ledger.story(session, claim.study_id, desk.clock())
+        ledger.forget_receptions(session, claim.study_id, desk.clock() - desk.silence)
+        if story is None:
+            words = "instances are to be classified"
+            ledger.put_back(session, claim, desk.clock(), words, counts=False)
+    return story
 
 
 def _study_uid(desk: Desk, claim: Claim) -> str:

@@ -65,9 +65,10 @@ def save_commitment(session: Session, commitment: Commitment, now: datetime) -> 
     ).all()
     failed = dict(commitment.failed)
     for request, delivery, study_id in rows:
-        study = session.get_one(Study, study_id, with_for_update=True)
-        session.refresh(delivery)  # as it is now that the study is locked
-        if delivery.state != DeliveryState.DELIVERED:
+        study = session.get(Study, study_id, with_for_update=True)
+        # As it is now that the study is locked; erased, perhaps.
+        there = session.get(Delivery, delivery.id, populate_existing=True)
+        if study is None or there is None or there.state != DeliveryState.DELIVERED:
             continue
         if delivery.sop_instance_uid in commitment.committed:
             _confirm(session, study, delivery, now)

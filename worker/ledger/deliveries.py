@@ -51,8 +51,8 @@ def report_to_send(session: Session, claim_: Claim) -> Report | None:
     row = session.execute(
         _REPORT_TO_SEND,
         {"delivery": claim_.subject_id, "job": claim_.job_id, "held": claim_.token},
-    ).one()
-    if not row.is_held:
+    ).one_or_none()
+    if row is None or not row.is_held:
         raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
     report: Report = row.Report
     set_committed_value(report, "study", study)

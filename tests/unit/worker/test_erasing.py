@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,11 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.archive import QUARANTINE
-from tests.fakes import new_uid
+from tests.fakes import answered, new_uid
 from tests.keeping import PICTURES, Attic, kept_as_promised
 from tests.light_report import light_reports
-from worker import erasing, reading, removing
+from tests.ward import PACS
+from worker import erasing, ledger, reading, removing
 from worker.states import JobKind
 from worker.tables import Instance, Job, Removal, Report, Study
 
@@ -96,8 +98,6 @@ def test_what_is_set_aside_and_what_no_row_names_goes_with_a_study(ward: Attic) 
     assert any(path.startswith(QUARANTINE) for path in ward.files())
     old, young = (ward.archive.write(study, f"{study}.{n}", b"x" * n).path for n in (7, 8))
     an_hour_ago = time.time() - 2 * removing.ERASED_AFTER_S
-    import os
-
     os.utime(ward.archive.absolute(old), (an_hour_ago, an_hour_ago))
     erase(ward)
     assert ward.files() == {young}, "a node may be about to enter it"
@@ -180,11 +180,49 @@ def test_a_worker_whose_study_is_erased_lets_go_of_it(
     assert ward.jobs() == []
 
 
+def test_a_destination_may_answer_for_what_was_erased_meanwhile(ward: Attic) -> None:
+    ward.send.offers_commitment = True
+    ward.ask.answers = [None]
+    ward.tell()
+    assert ward.states() == ["DELIVERED"]
+    ((transaction_uid, uids),) = ward.ask.asked
+    assert erase(ward)[0][1] is None, "a commitment is owed work"
+    erase(ward, even_if_owed=True)
+    assert not ward.answer(answered(transaction_uid, uids))
+    assert ward.all(Study) == []
+
+
+def test_a_claimed_delivery_of_what_was_erased_is_let_go(ward: Attic) -> None:
+    study = new_uid()
+    ward.store(study, f"{study}.1")
+    ward.clock.forward(10)
+    ward.classify()
+    ward.report()
+    claims = claimed(ward, JobKind.DELIVER, PACS)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(erasing, "finish", lambda *_: None)
+        erase(ward, even_if_owed=True)
+    ward.store(study, f"{study}.9")  # keeps the study, not its report
+    ward.turn()
+    with ward.sessions() as session, session.begin(), pytest.raises(ledger.LeaseLost):
+        ledger.report_to_send(session, claims[0])
+    with ward.sessions() as session, session.begin():
+        assert not ledger.is_held(session, claims[0])
+        assert not ledger.bury(session, claims[0], "late")
+    ward.work(30)
+    assert ward.states() == ["DELIVERED"]
+
+
+def claimed(ward: Attic, kind: JobKind, destination: str = "") -> list[ledger.Claim]:
+    with ward.sessions() as session, session.begin():
+        return ledger.claim(
+            session, kind, 1, ward.clock(), ward.desk.lease, destination=destination
+        )
+
+
 def test_a_claim_of_what_was_erased_before_it_was_looked_at_is_let_go(
     ward: Attic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from worker import ledger
-
     study = new_uid()
     ward.store(study, f"{study}.1")
     look = ledger.claimed_instances

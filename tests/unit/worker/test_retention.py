@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.commitment import Reference
@@ -387,19 +387,13 @@ def test_a_late_image_after_images_and_report_went_makes_a_whole_revision(make: 
     assert ward.states() == ["DELIVERED"]
     second = ward.all(Report)[1]
     assert second.revision == 2
-    told = words_of(ward, second.path)
+    told = dcmread(ward.archive.absolute(second.path))
     (before,) = told.PredecessorDocumentsSequence
     (series,) = before.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == first.SeriesInstanceUID
     referred = series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
     assert referred == first.SOPInstanceUID
     kept_as_promised(ward)
-
-
-def words_of(ward: Attic, path: str) -> Dataset:
-    from pydicom import dcmread
-
-    return dcmread(ward.archive.absolute(path))
 
 
 def test_a_removal_that_was_begun_is_finished_before_its_files_are_written_anew(

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.keeping import DAY, PICTURES, Attic, kept_as_promised
+from tests.senders import bytes_of
 from worker import retention, unnamed
 from worker.tables import Removal
 
@@ -49,8 +50,6 @@ def test_a_file_that_was_never_entered_is_found_after_a_day_and_removed(ward: At
 def test_a_file_that_is_entered_before_it_is_removed_stays(ward: Attic) -> None:
     study = ward.tell()
     uid = f"{study}.7"
-    from tests.senders import bytes_of
-
     ward.archive.write(study, uid, bytes_of(study, uid))
     make_old(ward)
     found = list(unnamed.find(ward.desk))
