@@ -126,7 +126,8 @@ def settle_if_same(
     with os.fdopen(descriptor, "rb") as file:
         if os.fstat(descriptor).st_size != size or file.read() != read():
             return False
-        os.utime(descriptor)
+        with suppress(OSError):  # where it cannot be written to, it is not removed either
+            os.utime(descriptor)
         os.fsync(descriptor)
         if not _is_named(descriptor, folder, name):
             return False

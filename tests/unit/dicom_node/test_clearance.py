@@ -181,6 +181,18 @@ def test_a_file_that_is_stored_again_is_young_again(archive: Archive) -> None:
     assert only(archive).written_at > time.time() - 60
 
 
+def test_a_file_on_a_disk_that_is_read_only_now_is_known_all_the_same(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = archive.write(STUDY, UID, b"x")
+
+    def read_only(_: int) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", read_only)
+    assert archive.write(STUDY, UID, b"x") == stored
+
+
 def test_a_file_whose_name_is_taken_away_as_it_is_stored_again_is_written_anew(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

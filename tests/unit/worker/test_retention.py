@@ -17,7 +17,7 @@ from dicom_node.query import Wanted
 from tests.fakes import COMPUTED_RADIOGRAPHY, FakeClassifier, model_info, new_uid
 from tests.keeping import DAY, PICTURES, Attic, kept_as_promised
 from tests.light_report import light_reports
-from tests.ward import words
+from tests.ward import PACS, words
 from worker import holdings, ledger, removing, retention
 from worker.measuring import MEASURED_EVERY
 from worker.tables import (
@@ -227,6 +227,16 @@ def test_everything_goes_once_a_study_is_through(
     ward.turn()
     assert ward.all(Study) == []
     assert ward.files() == set()
+
+
+def test_where_commitment_is_switched_off_delivered_is_through(make_light: Make) -> None:
+    ward = make_light(**IMAGES, CXR_DESTINATIONS=f"{PACS}?commitment=off")
+    ward.send.offers_commitment = True
+    ward.tell()
+    assert ward.states() == ["DELIVERED"]
+    ward.clock.forward(3 * DAY)
+    ward.turn()
+    assert ward.removals() == [("IMAGES", "AGE", 1)]
 
 
 def test_a_report_that_is_owed_to_nobody_is_through(make_light: Make) -> None:
