@@ -17,6 +17,7 @@ from dicom_node.query import Wanted
 from tests.fakes import COMPUTED_RADIOGRAPHY, FakeClassifier, model_info, new_uid
 from tests.keeping import DAY, PICTURES, Attic, kept_as_promised
 from tests.light_report import light_reports
+from tests.validation import dciodvfy_errors
 from tests.ward import PACS, words
 from worker import holdings, ledger, removing, retention
 from worker.measuring import MEASURED_EVERY
@@ -315,6 +316,7 @@ def test_a_late_image_makes_a_revision_that_tells_of_the_removed_ones_too(emptie
     (before,) = second.PredecessorDocumentsSequence
     referred = before.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert referred.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert dciodvfy_errors(second) == []
     # The pictures of the removed ones are those that were made.
     along = [len(each) for each in emptied.send.companions]
     assert along == [3, 4]
@@ -328,7 +330,9 @@ def test_of_a_removed_image_another_model_says_that_it_is_kept_no_longer(emptied
     emptied.work(30)
     assert emptied.states() == ["DELIVERED"]
     assert [f["reason"] for f in emptied.records()[0]["instances"]] == ["REMOVED", "REMOVED", None]
-    assert "the image is kept no longer" in words(emptied.reports()[1])
+    report = emptied.reports()[1]
+    assert "the image is kept no longer" in words(report)
+    assert dciodvfy_errors(report) == []
 
 
 def test_the_same_image_sent_again_is_stored_anew_and_reported_no_second_time(
@@ -398,6 +402,7 @@ def test_a_late_image_after_images_and_report_went_makes_a_whole_revision(make: 
     second = ward.all(Report)[1]
     assert second.revision == 2
     told = dcmread(ward.archive.absolute(second.path))
+    assert dciodvfy_errors(told) == []
     (before,) = told.PredecessorDocumentsSequence
     (series,) = before.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == first.SeriesInstanceUID
