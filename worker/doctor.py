@@ -35,6 +35,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         ("model", _model),
         ("decoders", _decoders),
         *([("tls", _tls)] if settings.tls_files else []),
+        *([("audit", _audit)] if settings.audit_syslog else []),
         ("destinations", _destinations),
         ("deliveries", _deliveries),
     ]
@@ -172,6 +173,22 @@ def _tls(settings: Settings) -> Check:
         return Check("tls", found)
     what = f"it expires in {left.days} days" if left.days >= 0 else "it has expired"
     return Check("tls", found, f"{what}: put a new one into CXR_TLS_CERTIFICATE")
+
+
+def _audit(settings: Settings) -> Check:
+    """Call the receiver of the audit trail, and tell what waits for it."""
+    from worker.audit import shipping, trail
+
+    connect = trail.connect_of(settings)
+    assert connect is not None  # looked at only where a receiver is set
+    waiting = f"{shipping.waiting_bytes(settings.audit_path)} bytes wait in {settings.audit_path}"
+    try:
+        connect().close()
+    except OSError as error:
+        found = f"{settings.audit_syslog} does not answer: {type(error).__name__}; {waiting}"
+        advice = "check CXR_AUDIT_SYSLOG and the certificates; nothing is lost, only late"
+        return Check("audit", found, advice)
+    return Check("audit", f"{settings.audit_syslog} answers over TLS, {waiting}")
 
 
 def _destination(settings: Settings, destination: Destination) -> Check:

@@ -7,6 +7,7 @@ when it is rotated, and the number of its inode is used again.
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ LONGEST_LINE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the audit trail.
+    """A place in the audit trail, and when it was reached.
 
     Attributes
     ----------
@@ -30,10 +31,13 @@ class Position:
         SHA-256 of the first line of the file, hexadecimal.
     offset : int
         In bytes; all before it has been sent.
+    saved_at : int
+        When it was saved, in nanoseconds.
     """
 
     file: str
     offset: int
+    saved_at: int = 0
 
 
 class PositionFile:
@@ -61,15 +65,9 @@ class PositionFile:
             os.close(self._descriptor)
             raise
 
-    def load(self) -> tuple[Position | None, int]:
-        """Give the position, and when it was saved, in nanoseconds; None before the first time."""
-        data = os.pread(self._descriptor, 1000, 0)
-        saved_at = os.fstat(self._descriptor).st_mtime_ns
-        try:
-            known = json.loads(data)
-            return Position(str(known["file"]), int(known["offset"])), saved_at
-        except (ValueError, KeyError, TypeError):
-            return None, saved_at
+    def load(self) -> Position | None:
+        """Give the position; None before the first time."""
+        return _read(self._descriptor)
 
     def save(self, position: Position) -> None:
         """Save the position, durably.
@@ -89,6 +87,25 @@ class PositionFile:
         os.close(self._descriptor)
 
 
+def saved_position(path: Path) -> Position | None:
+    """Give the position of an audit file, whoever is sending it; None before the first time."""
+    try:
+        with path.with_name(path.name + ENDING).open("rb") as file:
+            return _read(file.fileno())
+    except FileNotFoundError:
+        return None
+
+
+def _read(descriptor: int) -> Position | None:
+    data = os.pread(descriptor, 1000, 0)
+    try:
+        known = json.loads(data)
+        saved_at = os.fstat(descriptor).st_mtime_ns
+        return Position(str(known["file"]), int(known["offset"]), saved_at)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def name_of(file: BinaryIO) -> str | None:
     """Name an open file by its first line; None while it has none."""
     file.seek(0)
@@ -99,7 +116,7 @@ def name_of(file: BinaryIO) -> str | None:
 def files_of(path: Path) -> list[Path]:
     """List the audit file and the rotated ones beside it, the oldest first."""
     ages: dict[Path, tuple[bool, int]] = {}
-    for each in path.parent.glob(f"{path.name}*"):
+    for each in path.parent.glob(f"{glob.escape(path.name)}*"):
         if _is_of(path, each):
             with suppress(FileNotFoundError):  # just rotated again
                 ages[each] = (each == path, each.stat().st_mtime_ns)

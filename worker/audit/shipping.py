@@ -16,7 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from worker.audit.position import LONGEST_LINE, Position, PositionFile, files_of, name_of
+from worker.audit.position import (
+    LONGEST_LINE,
+    Position,
+    PositionFile,
+    files_of,
+    name_of,
+    saved_position,
+)
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +131,7 @@ class Shipping:
             return
         positions = PositionFile(self.path)
         try:
-            position, saved_at = positions.load()
-            with _unsent(self.path, position, saved_at) as files:
+            with _unsent(self.path, positions.load()) as files:
                 for file, offset in files:
                     self._send_file(file, offset, positions)
         finally:
@@ -176,28 +182,29 @@ def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
+def waiting_bytes(path: Path) -> int:
+    """Count what was recorded and has not been sent yet."""
+    with _unsent(path, saved_position(path)) as files:
+        return sum(os.fstat(file.fileno()).st_size - offset for file, offset in files)
+
+
 @contextmanager
-def _unsent(
-    path: Path, position: Position | None, saved_at: int
-) -> Iterator[list[tuple[BinaryIO, int]]]:
+def _unsent(path: Path, position: Position | None) -> Iterator[list[tuple[BinaryIO, int]]]:
     """Open what is to be sent, in its order, each file with where to begin.
 
-    Where the position is None, that is the file as it is now; where the file of the position is
-    gone, all that was written to since it was saved.
+    Where the position is None, that is all; where the file of the position is gone, what was
+    written to since it was saved.
     """
     with ExitStack() as stack:
         files = _opened(path, stack)
         names = [name_of(file) for _, file in files]
-        if position is None:
-            begun = len(files) - 1
-        elif position.file in names:
-            begun = names.index(position.file)
-        else:
+        begun, offset = 0, 0
+        if position is not None and position.file in names:
+            begun, offset = names.index(position.file), position.offset
+        elif position is not None:
             ages = [os.fstat(file.fileno()).st_mtime_ns for _, file in files[:-1]]
-            begun = sum(age < saved_at for age in ages)
-        known = position is not None and begun < len(files) and names[begun] == position.file
-        first = position.offset if position is not None and known else 0
-        yield [(file, 0 if i else first) for i, (_, file) in enumerate(files[begun:])]
+            begun = sum(age < position.saved_at for age in ages)
+        yield [(file, 0 if i else offset) for i, (_, file) in enumerate(files[begun:])]
 
 
 def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, BinaryIO]]:

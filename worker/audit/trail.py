@@ -70,7 +70,8 @@ class Trail:
         ConfigurationError
             When a certificate cannot be used.
         """
-        shipping = shipping_of(settings) if sends else None
+        connect = connect_of(settings) if sends else None
+        shipping = connect and Shipping(settings.audit_path, connect)
         return cls(settings.audit_path, settings.ae_title, shipping=shipping)
 
     def record(self, *messages: Message) -> None:
@@ -111,8 +112,8 @@ class Trail:
         return syslog.enveloped(xml, message.outcome, host, pid, at)
 
 
-def shipping_of(settings: Settings) -> Shipping | None:
-    """Make what sends the trail to a receiver; None when none is set.
+def connect_of(settings: Settings) -> Callable[[], syslog.Connection] | None:
+    """Make what opens a connection to the receiver; None when none is set.
 
     Raises
     ------
@@ -126,4 +127,4 @@ def shipping_of(settings: Settings) -> Shipping | None:
     authority, certificate, key = (path and whole(path) for path in paths)
     assert authority is not None  # the settings ask for it
     context = syslog.client_context(authority, certificate, key)
-    return Shipping(settings.audit_path, lambda: syslog.Connection(receiver, context))
+    return lambda: syslog.Connection(receiver, context)

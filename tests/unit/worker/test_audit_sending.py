@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import random
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,10 @@ from dicom_node.errors import ConfigurationError
 from tests.certificates import Authority
 from tests.e2e.programs import wait_until
 from tests.syslog_receiver import SyslogReceiver
-from worker.audit import messages, syslog
+from worker.audit import messages, shipping, syslog
 from worker.audit.messages import Person, StudyOf
 from worker.audit.position import ENDING
-from worker.audit.shipping import Shipping
+from worker.audit.shipping import Shipping, waiting_bytes
 from worker.audit.trail import Trail
 from worker.settings import Settings
 from worker.settings_values import Receiver
@@ -226,15 +229,25 @@ def test_when_the_file_of_the_position_is_gone_what_was_written_since_is_sent(
     rotate(path, path.with_name("audit.log.2"))  # of long ago
     first = Writer(path, inbox)
     first.view(1)
-    arrives(inbox, [1])
+    arrives(inbox, [0, 1])
     first.trail.close()
     path.unlink()
     trail.record(viewed(2))
     rotate(path, path.with_name("audit.log.1"))
     trail.record(viewed(3))
     second = Writer(path, inbox)
-    arrives(inbox, [1, 2, 3])
+    arrives(inbox, [0, 1, 2, 3])
     second.trail.close()
+
+
+def test_when_a_receiver_is_first_set_all_that_is_there_is_sent(path: Path, inbox: Inbox) -> None:
+    before = Trail(path, "CXRWORKER")
+    before.record(viewed(1))
+    rotate(path, path.with_name("audit.log.1"))
+    before.record(viewed(2))
+    writer = Writer(path, inbox)
+    arrives(inbox, [1, 2])
+    writer.trail.close()
 
 
 def test_compressed_files_and_strange_ones_are_left(path: Path, inbox: Inbox) -> None:
@@ -293,6 +306,59 @@ def test_the_file_of_the_position_is_ours_alone_and_names_no_patient(
     assert oct(kept.stat().st_mode)[-3:] == "600"
 
 
+def test_what_waits_is_counted(path: Path, inbox: Inbox) -> None:
+    assert waiting_bytes(path) == 0
+    trail = Trail(path, "CXRWORKER")
+    trail.record(viewed(1))
+    rotated = path.rename(path.with_name("audit.log.1"))
+    trail.record(viewed(2))
+    assert waiting_bytes(path) == rotated.stat().st_size + path.stat().st_size
+    writer = Writer(path, inbox)
+    arrives(inbox, [1, 2])
+    writer.trail.close()
+    assert waiting_bytes(path) == 0
+    trail.record(viewed(3))
+    assert 0 < waiting_bytes(path) < path.stat().st_size
+
+
+def shift(path: Path) -> None:
+    """Rotate as logrotate does: each to the next number."""
+    numbered = sorted(path.parent.glob("audit.log.[0-9]*"), key=lambda each: -int(each.suffix[1:]))
+    for each in numbered:
+        each.rename(each.with_suffix(f".{int(each.suffix[1:]) + 1}"))
+    if path.exists():
+        path.rename(path.with_name("audit.log.1"))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_in_whatever_order_all_is_sent_in_its_order(
+    path: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(shipping, "LOOK_S", 0.02)
+    chance, writers, count = random.Random(seed), [Writer(path, inbox)], 0
+
+    def view() -> None:
+        nonlocal count
+        writers[-1].view(count)
+        count += 1
+
+    def restart() -> None:
+        writers[-1].trail.close()
+        writers.append(Writer(path, inbox))
+
+    happenings = {
+        view: 55, partial(shift, path): 15, partial(setattr, inbox, "away", True): 5, restart: 7,
+        partial(setattr, inbox, "away", False): 5, partial(time.sleep, 0.03): 7,
+        lambda: setattr(inbox, "breaks_after", len(inbox.got) + chance.randrange(3)): 6,
+    }  # fmt: skip
+    for happens in chance.choices([*happenings], weights=[*happenings.values()], k=60):
+        happens()
+    inbox.away = False
+    wait_until(lambda: set(numbers(inbox.got)) >= set(range(count)), 10, "all messages")
+    writers[-1].trail.close()
+    assert list(dict.fromkeys(numbers(inbox.got))) == list(range(count))
+
+
 # --- over TLS --------------------------------------------------------------------------------
 
 
@@ -320,10 +386,10 @@ def sending(path: Path, receiver: SyslogReceiver, authority: Authority, name: st
     context = syslog.client_context(
         authority.certificate, files and files.certificate, files and files.key
     )
-    shipping = Shipping(
+    sender = Shipping(
         path, lambda: syslog.Connection(receiver.address, context), retry_s=0.1, retry_max_s=0.3
     )
-    return Trail(path, "CXRWORKER", shipping=shipping)
+    return Trail(path, "CXRWORKER", shipping=sender)
 
 
 def comes(receiver: SyslogReceiver, expected: list[int]) -> None:

@@ -25,7 +25,10 @@ from dicom_node.tls import TlsFiles
 from tests.certificates import Authority
 from tests.fakes import model_info
 from tests.ledgers import PACS, Desk
+from tests.syslog_receiver import SyslogReceiver
 from worker import composition, database, doctor, ledger
+from worker.audit.messages import application_started
+from worker.audit.trail import Trail
 from worker.doctor import Check
 from worker.settings import Settings
 
@@ -277,6 +280,34 @@ def test_a_destination_that_could_not_tell_us_what_it_keeps_is_told(
 
 def test_without_certificates_nothing_is_said_of_tls(tmp_path: Path) -> None:
     assert "tls" not in examine(settings(tmp_path))
+
+
+def test_without_a_receiver_nothing_is_said_of_the_audit_trail(tmp_path: Path) -> None:
+    assert "audit" not in examine(settings(tmp_path))
+
+
+def test_the_receiver_of_the_audit_trail_is_called(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    receiver = SyslogReceiver(authority.issue("receiver", hosts="IP:127.0.0.1"))
+    receiver.start()
+    environ = {
+        "CXR_AUDIT_SYSLOG": str(receiver.address),
+        "CXR_AUDIT_AUTHORITY": str(authority.certificate),
+    }
+    well = examine(settings(tmp_path, **environ))["audit"]
+    assert well.found.startswith(f"{receiver.address} answers over TLS, 0 bytes wait in ")
+    assert well.healthy
+    receiver.stop()
+    Trail(settings(tmp_path).audit_path, "CXRWORKER").record(application_started())
+    sick = examine(settings(tmp_path, **environ))["audit"]
+    assert "does not answer: ConnectionRefusedError; " in sick.found
+    assert "; 0 bytes" not in sick.found
+    assert "CXR_AUDIT_SYSLOG" in sick.advice
+
+
+def test_a_certificate_for_the_audit_trail_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    environ = {"CXR_AUDIT_SYSLOG": "127.0.0.1:1", "CXR_AUDIT_AUTHORITY": "gone.pem"}
+    assert "CXR_AUDIT_AUTHORITY: " in examine(settings(tmp_path, **environ))["audit"].advice
 
 
 def with_tls(files: TlsFiles, **environ: str) -> dict[str, str]:
