@@ -90,7 +90,9 @@ def password(name: Name, password_stdin: FromStdin = False) -> None:
 @user.command("role")
 def role(
     name: Name,
-    role: Annotated[Role, typer.Argument(case_sensitive=False, help="What they may do.")],
+    role: Annotated[
+        Role, typer.Argument(metavar="ROLE", case_sensitive=False, help="What they may do.")
+    ],
 ) -> None:
     """Give a user another role, from their next click on."""
     from worker.access import users
