@@ -110,8 +110,9 @@ def csrf_token(token: str) -> str:
 
 
 def is_csrf_token(token: str, given: str) -> bool:
-    """Tell whether a form came from a page of this session."""
-    return hmac.compare_digest(csrf_token(token).encode(), given.encode())
+    """Tell whether a form came from a page of this session; without a session, none did."""
+    same = hmac.compare_digest(csrf_token(token).encode(), given.encode())
+    return bool(token) and same
 
 
 _WITH_USER = (

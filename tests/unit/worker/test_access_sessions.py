@@ -198,6 +198,7 @@ def test_a_form_belongs_to_its_session(accounts: Accounts, anna: Identity) -> No
     assert one not in given
     for wrong in ("", one, given[:-1], given + "0", "ü"):
         assert not web_sessions.is_csrf_token(one, wrong)
+    assert not web_sessions.is_csrf_token("", web_sessions.csrf_token(""))
 
 
 # --- the first token -------------------------------------------------------------------------
