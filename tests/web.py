@@ -42,7 +42,7 @@ class Web:
         self.audit_file = folder / "audit.log"
         self.trail = Trail(self.audit_file, "CXRWORKER", ward.clock)
         self.doors = Doors(
-            ward.sessions, Attempts(), self.first, ward.clock, timedelta(minutes=30),
+            ward.sessions, ward.sessions, Attempts(), self.first, ward.clock, timedelta(minutes=30),
             timedelta(hours=12),
         )  # fmt: skip
         self.services = Services(

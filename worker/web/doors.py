@@ -25,11 +25,14 @@ class Doors:
 
     Attributes
     ----------
+    reading
+        Sessions that hold up no writer.
     idle, absolute
         How long a session lasts without being used, and at most.
     """
 
     sessions: SessionFactory
+    reading: SessionFactory
     attempts: Attempts
     first: FirstToken
     clock: Callable[[], datetime]
@@ -38,7 +41,7 @@ class Doors:
 
     def has_admin(self) -> bool:
         """Tell whether anybody could sign in and administrate."""
-        with self.sessions() as session:
+        with self.reading() as session:
             return has_admin(session)
 
     def identify(self, token: str) -> Identity | None:
@@ -68,7 +71,7 @@ class Doors:
 
     def sign_in_first(self, token: str) -> tuple[Identity, str] | None:
         """Let in who has the first token of a machine that has no administrator yet."""
-        with self.sessions() as session:
+        with self.reading() as session:
             identity = self.first.check(session, token)
         return None if identity is None else self._begin(identity)
 

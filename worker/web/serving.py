@@ -68,6 +68,7 @@ def serve(
         )
     doors = Doors(
         sessions,
+        reading,
         Attempts(),
         first,
         desk.clock,
