@@ -58,9 +58,12 @@ class _Process:
 
     def begin(self) -> None:
         """Count from nothing, and tell of it."""
+        from prometheus_client import ProcessCollector
+
         from worker.telling import Teller
 
         self.meters = metrics.switch_on()
+        ProcessCollector(registry=self.meters.registry)
         metrics.put(metrics.BUILD_INFO, 1, version=VERSION)
         name = f"{self.role}-{self.number}" if self.number else self.role
         self.teller = Teller(self.folder, name, self.tell)

@@ -22,7 +22,14 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from worker.destinations import Destination, KnownPeer
 from worker.settings_file import PREFIX, given_values
-from worker.settings_values import AETitle, AETitles, Destinations, KnownPeers, Networks
+from worker.settings_values import (
+    AETitle,
+    AETitles,
+    Destinations,
+    KnownPeers,
+    Networks,
+    PortOrOff,
+)
 from worker.settings_web import WebSettings
 from worker.states import CompanionKind
 
@@ -216,12 +223,12 @@ class Settings(WebSettings):
         gt=0,
         description="How often the relay looks for due work nobody announced, in seconds.",
     )
-    metrics_port: int | None = Field(
+    metrics_port: PortOrOff = Field(
         None,
         ge=1,
         le=65535,
         description="TCP port for /metrics, /healthz and /readyz: of all roles under `cxr-worker "
-        "up`, else of each role by itself. Default: none.",
+        "up`, else of each role by itself. Default: off.",
     )
     metrics_bind: str = Field(
         "127.0.0.1", description="Address of CXR_METRICS_PORT, which asks for no password."

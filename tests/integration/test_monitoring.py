@@ -14,11 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.programs import START_S, free_port, wait_until
 from tests.integration.house import PLANTED, WORKED_S, House, Pacs, Redis, study_of
-from worker.settings import Settings
 
 pytestmark = pytest.mark.timeout(900)
 
-ROLES = ("node", "relay", "worker-gpu", "worker-io")
+ROLES = ("node", "relay", "web", "worker-gpu", "worker-io")
 
 
 @dataclass
@@ -67,7 +66,8 @@ def town(model_setting: dict[str, str], tmp_path_factory: pytest.TempPathFactory
         house = House(
             folder / "home", folder / "logs", CXR_DESTINATIONS=str(peer),
             CXR_BROKER_URL=f"redis://127.0.0.1:{redis.port}/0", CXR_METRICS_PORT=str(port),
-            CXR_LOG_FORMAT="json", CXR_DELIVERY_RETRY_S="1", **model_setting,
+            CXR_WEB_PORT=str(free_port()), CXR_LOG_FORMAT="json", CXR_DELIVERY_RETRY_S="1",
+            **model_setting,
         )  # fmt: skip
         stack.callback(house.kill_all)
         house.start_up()
@@ -186,7 +186,3 @@ def test_nothing_is_left_when_it_is_over(town: Town) -> None:
 def test_nothing_that_was_told_names_the_patient(town: Town) -> None:
     text = town.house.text().lower()
     assert [word for word in PLANTED if word in text] == []
-
-
-def test_the_port_is_off_unless_it_is_set() -> None:
-    assert Settings.from_env({}).metrics_port is None

@@ -50,6 +50,7 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def settings_of(folder: Path, **environ: str) -> Settings:
     ours = {"CXR_HOME": str(folder / "home"), "CXR_METRICS_PORT": str(free_port())}
     ours |= {"CXR_BROKER_URL": "redis://127.0.0.1:1/0", "CXR_ARCHIVE_RESERVE_MB": "0"}
+    ours |= {"CXR_WEB_PORT": "off"}
     return Settings.from_env({**ours, **environ})
 
 
@@ -95,6 +96,7 @@ def test_a_role_by_itself_answers_for_itself(tmp_path: Path) -> None:
     assert found["cxr_associations_open"] == {("node",): 3}
     assert found["cxr_role_up"] == {("node",): 1}
     assert found["cxr_build_info"] == {("node", VERSION): 1}
+    assert found["process_resident_memory_bytes"]["node",] > 1e6
     open_now[0] = 0
     assert samples(settings)["cxr_associations_open"] == {("node",): 0}
     assert asked(settings, "/healthz")[0] == 200

@@ -316,6 +316,13 @@ def test_one_port_cannot_be_both() -> None:
         Settings.from_env({"CXR_PORT": "2762", "CXR_TLS_PORT": "2762", **TLS})
 
 
+def test_metrics_are_off_and_then_on_loopback_unless_something_is_set() -> None:
+    assert Settings.from_env({}).metrics_port is None
+    assert Settings.from_env({"CXR_METRICS_PORT": "off"}).metrics_port is None
+    ours = Settings.from_env({"CXR_METRICS_PORT": "9110"})
+    assert (ours.metrics_bind, ours.metrics_port) == ("127.0.0.1", 9110)
+
+
 def test_a_destination_is_found_by_its_name_in_the_database() -> None:
     settings = Settings.from_env({"CXR_DESTINATIONS": "A@h:1?commitment=off"})
     assert settings.destination("A@h:1") == Destination(Peer("A", "h", 1), commitment=False)
