@@ -146,3 +146,11 @@ def test_a_node_that_is_told_to_end_does_not_go_on_waiting(desk: Desk, archive: 
     with waiting(archive, desk.sessions):
         pass
     assert not archive.root.exists()
+
+
+def test_who_waits_for_the_archive_says_that_it_turns(desk: Desk, archive: Archive) -> None:
+    keep(desk, archive)
+    archive.root.rename(archive.root.with_name("disk"))
+    stopped = threading.Event()
+    archiving.wait_for_archive(archive, desk.sessions, stopped, stopped.set)
+    assert not archive.is_there()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +361,10 @@ def test_a_time_without_zone_is_refused(filled: sessionmaker[Session]) -> None:
     row = {**STUDY, "id": 2, "study_instance_uid": "9", "received_at": NOON.replace(tzinfo=None)}
     with pytest.raises(Exception, match="aware"), filled() as session, session.begin():
         session.execute(insert(Study).values(**row))
+
+
+def test_who_waits_for_a_database_says_that_it_turns() -> None:
+    stopped = threading.Event()
+    engine = database.build_engine("postgresql+psycopg://nobody@127.0.0.1:1/cxr")
+    database.wait_for_schema(engine, stopped, stopped.set)
+    engine.dispose()
