@@ -43,6 +43,7 @@ WRONG = {
     "CXR_QUIET_S": ["-0.1", "quiet", "nan", "inf"],
     "CXR_POPULATION": ["adults", "WITHHOLD"],
     "CXR_DEVICE": ["tpu"],
+    "CXR_HEATMAPS": ["perhaps"],
     "CXR_ENGINE": ["onnx", "OpenVINO"],
     "CXR_GPU_MEMORY_MB": ["0", "-1", "all"],
     "CXR_BATCH_SIZE": ["0", "257", "x"],

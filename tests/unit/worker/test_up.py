@@ -38,8 +38,12 @@ def roles(**environ: str) -> dict[str, list[str]]:
 
 
 def test_redis_is_started_first_and_only_when_none_is_set() -> None:
-    assert list(roles()) == ["redis", "node", "relay", "worker-io", "worker-gpu"]
+    assert list(roles()) == ["redis", "node", "relay", "worker-io", "worker-gpu", "web"]
     assert "redis" not in roles(CXR_BROKER_URL="redis://127.0.0.1/0")
+
+
+def test_the_pages_are_served_unless_their_port_is_off() -> None:
+    assert "web" not in roles(CXR_WEB_PORT="off")
 
 
 def test_reports_do_not_wait_behind_classification() -> None:
