@@ -51,7 +51,13 @@ def begin(session: Session, identity: Identity, now: datetime) -> str:
 
 
 def find(
-    sessions: SessionFactory, token: str, now: datetime, *, idle: timedelta, absolute: timedelta
+    sessions: SessionFactory,
+    token: str,
+    now: datetime,
+    *,
+    idle: timedelta,
+    absolute: timedelta,
+    is_used: bool = True,
 ) -> Identity | None:
     """Tell whose session a token is of, and remember that it is in use; None when it is of none.
 
@@ -65,6 +71,8 @@ def find(
         The time.
     idle, absolute
         How long a session lasts without being used, and at most.
+    is_used
+        Whether somebody asks, and not a page by itself.
     """
     hashed = _hash(token)
     with sessions() as session:
@@ -77,7 +85,7 @@ def find(
         with sessions() as session, session.begin():
             session.execute(delete(WebSession).where(WebSession.token_hash == hashed))
         return None
-    if now - row.last_seen_at >= min(SEEN_EVERY, idle / 4):
+    if is_used and now - row.last_seen_at >= min(SEEN_EVERY, idle / 4):
         _save_seen(sessions, hashed, now)
     return identity
 

@@ -44,11 +44,15 @@ class Doors:
         with self.reading() as session:
             return has_admin(session)
 
-    def identify(self, token: str) -> Identity | None:
-        """Tell whose session a token is of; None when it is of none, or of one that is over."""
+    def identify(self, token: str, *, is_used: bool = True) -> Identity | None:
+        """Tell whose session a token is of; None when it is of none, or of one that is over.
+
+        A page that asks by itself does not use its session.
+        """
         return sessions.find(
-            self.sessions, token, self.clock(), idle=self.idle, absolute=self.absolute
-        )
+            self.sessions, token, self.clock(), idle=self.idle, absolute=self.absolute,
+            is_used=is_used,
+        )  # fmt: skip
 
     def sign_in(self, name: str, password: str, address: str) -> tuple[Identity, str] | None:
         """Let somebody in by name and password; None when they may not.

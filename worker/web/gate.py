@@ -43,14 +43,30 @@ def identity_of(request: Request) -> Identity:
     SignInNeeded
         When nobody has signed in.
     """
-    token = session_token(request)
-    identity = services_of(request).doors.identify(token) if token else None
+    return _identity_of(request, is_used=True)
+
+
+def watcher_of(request: Request) -> Identity:
+    """Say for whom a page asks by itself, which does not keep a session from growing old.
+
+    Raises
+    ------
+    SignInNeeded
+        When nobody has signed in, or did anything for too long.
+    """
+    return _identity_of(request, is_used=False)
+
+
+def _identity_of(request: Request, *, is_used: bool) -> Identity:
+    token, doors = session_token(request), services_of(request).doors
+    identity = doors.identify(token, is_used=is_used) if token else None
     if identity is None:
         raise SignInNeeded
     return identity
 
 
 Whoever = Annotated[Identity, Depends(identity_of)]
+Watcher = Annotated[Identity, Depends(watcher_of)]
 Given = Annotated[Services, Depends(services_of)]
 
 

@@ -25,6 +25,8 @@ _ALWAYS: Final = {
 }
 # Of what a form sends, in bytes.
 _LONGEST: Final = 1 << 16
+_ASKING: Final = ("GET", "HEAD", "OPTIONS")
+_OURS: Final = ("none", "same-origin")
 # OWASP: a year. Only where this very answer came by TLS.
 _STRICT_TRANSPORT: Final = "max-age=31536000"
 
@@ -55,14 +57,17 @@ class SafeAnswers:
                 self._complete(MutableHeaders(scope=message), scope)
             await send(message)
 
-        refusal = self._refusal(Headers(scope=scope))
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
         await (refusal or self._app)(scope, receive, send_safely)
 
-    def _refusal(self, headers: Headers) -> PlainTextResponse | None:
+    def _refusal(self, method: str, headers: Headers) -> PlainTextResponse | None:
         host = headers.get("host", "")
         if _name_of(host) not in self._hosts:
             words = f"{host} is not one of CXR_WEB_HOSTS, the names that this server answers to.\n"
             return PlainTextResponse(words, 400)
+        # Browsers say it by themselves, other clients do not (W3C, Fetch Metadata).
+        if method not in _ASKING and headers.get("sec-fetch-site", "none") not in _OURS:
+            return PlainTextResponse("Another site sent this; it is not done.\n", 403)
         if "transfer-encoding" in headers:
             return PlainTextResponse("Say how long it is (Content-Length).\n", 411)
         length = headers.get("content-length", "0")

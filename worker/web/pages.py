@@ -18,7 +18,7 @@ from worker.reading import ArchiveAway, FileGone, read_header
 from worker.report_text import TextLine, text_of
 from worker.states import StudyState
 from worker.web import audited
-from worker.web.gate import Given, Whoever, at_least, sent_by_our_page
+from worker.web.gate import Given, Watcher, Whoever, at_least, sent_by_our_page
 from worker.web.services import Services
 from worker.web.templates import render
 from worker.worklist import Answer, Order, Wanted, page
@@ -85,7 +85,7 @@ def worklist(request: Request, services: Given, who: Whoever, place: AtPlace) ->
 
 
 @router.get("/rows")
-def rows(request: Request, services: Given, who: Whoever, place: AtPlace) -> Response:
+def rows(request: Request, services: Given, who: Watcher, place: AtPlace) -> Response:
     """Show the lines of a page again, if any has changed."""
     shown = _rows(services, place)
     if place.seen == shown["seen"]:

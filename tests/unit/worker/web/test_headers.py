@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.ward import Ward
-from tests.web import Web
+from tests.web import PASSWORD, Web
 from worker.access.roles import Role
 
 
@@ -48,6 +48,17 @@ def test_another_name_is_refused(web: Web, host: str) -> None:
 def test_our_names_are_answered_to_with_any_port(web: Web, host: str) -> None:
     with web.browser() as browser:
         assert browser.get("/sign-in", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 303)]
+)
+def test_what_another_site_sends_is_not_done(web: Web, site: str, status: int) -> None:
+    with web.browser() as browser:
+        data = {"name": "viewer", "password": PASSWORD}
+        sent = browser.client.post("/sign-in", data=data, headers={"Sec-Fetch-Site": site})
+        assert sent.status_code == status
+        assert browser.get("/sign-in", headers={"Sec-Fetch-Site": site}).status_code == 200
 
 
 def test_what_is_too_long_or_of_no_length_is_refused(web: Web) -> None:

@@ -112,6 +112,16 @@ def test_who_is_idle_has_to_sign_in_again(web: Web) -> None:
         assert browser.get("/").status_code == 303
 
 
+def test_a_page_that_asks_by_itself_keeps_nobody_signed_in(web: Web) -> None:
+    with web.browser("viewer") as browser:
+        for _ in range(29):
+            web.ward.clock.forward(60)
+            assert browser.get("/rows").status_code == 200
+        web.ward.clock.forward(60)
+        assert browser.get("/rows", headers={"HX-Request": "true"}).status_code == 401
+        assert browser.get("/").status_code == 303
+
+
 def test_signing_out_ends_the_session_also_for_who_has_its_cookie(web: Web) -> None:
     with web.browser("viewer") as browser:
         kept = dict(browser.client.cookies)
