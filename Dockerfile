@@ -22,7 +22,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 # The folders are made here so that a volume mounted on one belongs to the user as well.
 RUN useradd --system --uid 10001 --no-create-home cxr \
  && install --directory --owner=cxr /var/lib/cxr-worker /var/lib/cxr-worker/archive \
-    /var/lib/cxr-worker/engines
+    /var/lib/cxr-worker/audit /var/lib/cxr-worker/engines
 COPY dicom_node /opt/cxr-worker/dicom_node
 COPY worker /opt/cxr-worker/worker
 COPY migrations /opt/cxr-worker/migrations
@@ -33,7 +33,7 @@ ENTRYPOINT ["cxr-worker"]
 
 FROM runtime AS node
 COPY --from=node-packages /opt/venv /opt/venv
-EXPOSE 11112
+EXPOSE 11112 8443
 CMD ["node"]
 
 FROM runtime AS worker
@@ -58,7 +58,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     CXR_HOME=/var/lib/cxr-worker
 RUN useradd --system --uid 10001 --no-create-home cxr \
  && install --directory --owner=cxr /var/lib/cxr-worker /var/lib/cxr-worker/archive \
-    /var/lib/cxr-worker/engines
+    /var/lib/cxr-worker/audit /var/lib/cxr-worker/engines
 COPY dicom_node /opt/cxr-worker/dicom_node
 COPY worker /opt/cxr-worker/worker
 COPY migrations /opt/cxr-worker/migrations

@@ -55,7 +55,7 @@ def test_compose_file_is_valid_by_the_compose_specification() -> None:
 
 
 def test_all_services_of_the_house_are_there() -> None:
-    assert set(OURS) == {"node", "relay", "worker", "worker-gpu", "worker-io", "migrate"}
+    assert set(OURS) == {"node", "relay", "worker", "worker-gpu", "worker-io", "migrate", "web"}
     assert set(OTHERS) == {"redis", "postgres", "orthanc"}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from dicom_node.errors import ConfigurationError
+from worker.access.admins import has_admin
 from worker.access.attempts import Attempts
 from worker.access.first import FirstToken
 from worker.audit import messages
@@ -57,15 +58,15 @@ def serve(
     """
     sessions = desk.sessions
     first = FirstToken(settings.home)
-    with sessions() as session:
-        token = first.prepare(session)
-    if token and not settings.is_web_for_us_alone:
-        first.remove()
-        raise ConfigurationError(
-            "CXR_WEB_BIND",
-            f"is {settings.web_bind}, which others can reach, and there is no administrator: "
-            "add one, cxr-worker user add NAME --role admin",
-        )
+    with reading() as session:
+        if settings.is_web_for_us_alone:
+            first.prepare(session)
+        elif not has_admin(session):
+            raise ConfigurationError(
+                "CXR_WEB_BIND",
+                f"is {settings.web_bind}, which others can reach, and there is no administrator: "
+                "add one, cxr-worker user add NAME --role admin",
+            )
     doors = Doors(
         sessions,
         reading,
