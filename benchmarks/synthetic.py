@@ -105,6 +105,17 @@ DECISIONS = {
     "person": "'somebody'",
     "decided_at": "{at}",
 }
+VERDICTS = {
+    "id": "i",
+    "instance_id": "i",
+    "model_id": "1",
+    "finding": "'ABSENT'",
+    "verdict": "'AGREE'",
+    "label": "'NORMAL'",
+    "comment": "''",
+    "person": "'somebody'",
+    "decided_at": "{at}",
+}
 REMOVALS = {
     "id": "i",
     "study_instance_uid": "{uid} || '.9'",
@@ -127,6 +138,7 @@ TABLES = {
     "deliveries": (DELIVERIES, 1),
     "commitment_requests": (REQUESTS, 4),
     "decisions": (DECISIONS, 1000),
+    "verdicts": (VERDICTS, 1),
     "removals": (REMOVALS, 1),
 }
 

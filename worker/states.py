@@ -138,3 +138,21 @@ class Finding(StrEnum):
     PRESENT = "PRESENT"
     ABSENT = "ABSENT"
     UNDETERMINED = "UNDETERMINED"
+
+
+class Verdict(StrEnum):
+    """What a reader thinks of a model's answer; where it gave none, what they state themselves."""
+
+    AGREE = "AGREE"
+    DISAGREE = "DISAGREE"
+    UNSURE = "UNSURE"
+    STATED = "STATED"
+
+
+class Label(StrEnum):
+    """What an image shows, as a reader says; a pneumonia's kind only where they say that too."""
+
+    NORMAL = "NORMAL"
+    PNEUMONIA = "PNEUMONIA"
+    BACTERIAL = "BACTERIAL"
+    VIRAL = "VIRAL"

@@ -37,6 +37,7 @@ from worker.states import (
     RemovalCause,
     RemovalKind,
     StudyState,
+    Verdict,
 )
 
 
@@ -369,6 +370,36 @@ class Decision(Base):
     action: Mapped[str] = mapped_column(String(16))
     given_up: Mapped[list[str]]
     reason: Mapped[str] = mapped_column(Text)
+    person: Mapped[str] = mapped_column(String(64))
+    decided_at: Mapped[datetime]
+
+
+class VerdictRow(Base):
+    """What a reader thinks of what a model says of an instance; of several, the last one counts.
+
+    It holds what the model said (`finding`; null when it was not assessed), and does not refer to
+    the row of `findings`: that is replaced when a study is done again.
+    """
+
+    __tablename__ = "verdicts"
+    __table_args__ = (
+        _one_of("verdict", Verdict),
+        CheckConstraint(
+            "label IS NULL OR label IN ('NORMAL', 'PNEUMONIA', 'BACTERIAL', 'VIRAL')", name="label"
+        ),
+        CheckConstraint("(verdict = 'UNSURE') = (label IS NULL)", name="label_unless_unsure"),
+        # By reader, to tell whether a row is the last of theirs about an answer.
+        Index(None, "instance_id", "model_id", "person", "id"),
+        Index(None, "decided_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    finding: Mapped[str | None] = mapped_column(String(16))
+    verdict: Mapped[str] = mapped_column(String(8))
+    label: Mapped[str | None] = mapped_column(String(16))
+    comment: Mapped[str] = mapped_column(Text)
     person: Mapped[str] = mapped_column(String(64))
     decided_at: Mapped[datetime]
 

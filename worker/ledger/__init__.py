@@ -84,6 +84,13 @@ from worker.ledger.retention import (
     may_go,
     oldest,
 )
+from worker.ledger.verdicts import (
+    NewVerdict,
+    count_verdicts,
+    judged_since,
+    save_verdict,
+    verdicts_of,
+)
 
 __all__ = [
     "BY_DESTINATION",
@@ -97,6 +104,7 @@ __all__ = [
     "NewCompanion",
     "NewFinding",
     "NewReport",
+    "NewVerdict",
     "Owed",
     "Place",
     "Rule",
@@ -111,6 +119,7 @@ __all__ = [
     "claimed_instances",
     "close_association",
     "companions_of",
+    "count_verdicts",
     "dead_letters",
     "depth",
     "discard",
@@ -126,6 +135,7 @@ __all__ = [
     "holdings_of",
     "is_held",
     "is_owed",
+    "judged_since",
     "leaving",
     "may_go",
     "model_row",
@@ -149,10 +159,12 @@ __all__ = [
     "save_report",
     "save_request",
     "save_unnamed",
+    "save_verdict",
     "story",
     "studies_by",
     "studies_of",
     "take_death_back",
     "unfinished",
     "unfinished_of",
+    "verdicts_of",
 ]

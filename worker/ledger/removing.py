@@ -24,7 +24,9 @@ from worker.ledger.retention import (
 from worker.states import RemovalCause, RemovalKind, StudyState
 from worker.tables import Base, Removal, Study, UTCDateTime
 
-requests, decisions = (Base.metadata.tables[name] for name in ("commitment_requests", "decisions"))
+requests, decisions, verdicts = (
+    Base.metadata.tables[name] for name in ("commitment_requests", "decisions", "verdicts")
+)
 
 _STUDY: Any = bindparam("study")
 _PATHS: Any = bindparam("paths", expanding=True)
@@ -97,6 +99,7 @@ _FORGETTING = (
     delete(deliveries).where(deliveries.c.report_id.in_(_GONE_REPORTS)),
     delete(companions).where(companions.c.report_id.in_(_GONE_REPORTS)),
     delete(reports).where(reports.c.study_id == _STUDY, reports.c.removed_at.is_not(None)),
+    delete(verdicts).where(verdicts.c.instance_id.in_(_GONE_IMAGES)),
     delete(findings).where(findings.c.instance_id.in_(_GONE_IMAGES)),
     delete(instances).where(instances.c.study_id == _STUDY, instances.c.removed_at.is_not(None)),
     delete(decisions).where(decisions.c.study_id == _STUDY),
@@ -190,10 +193,10 @@ def begin_erasure(
 
 _COUNT = select(func.count()).where(instances.c.study_id == _STUDY)
 _NAME = select(studies.c.study_instance_uid).where(studies.c.id == _STUDY).with_for_update()
+_ITS_IMAGES = select(instances.c.id).where(instances.c.study_id == _STUDY)
 _STRIKING = (
     delete(jobs).where(jobs.c.study_id == _STUDY),
-    delete(findings).where(
-        findings.c.instance_id.in_(select(instances.c.id).where(instances.c.study_id == _STUDY))
-    ),
+    delete(verdicts).where(verdicts.c.instance_id.in_(_ITS_IMAGES)),
+    delete(findings).where(findings.c.instance_id.in_(_ITS_IMAGES)),
     update(studies).where(studies.c.id == _STUDY).values(state=StudyState.DISCARDED),
 )

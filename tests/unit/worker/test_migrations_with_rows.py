@@ -179,9 +179,14 @@ def test_an_older_version_loses_only_what_it_has_no_word_for(
             {"study_instance_uid": "1.2", "kind": "IMAGES", "count": 1, "size_bytes": 1,
              "cause": "AGE", "person": "p", "reason": "", "begun_at": NOON},
         )  # fmt: skip
+        connection.execute(
+            insert(Base.metadata.tables["verdicts"]),
+            {"instance_id": 2, "model_id": 1, "finding": "PRESENT", "verdict": "AGREE",
+             "label": "VIRAL", "comment": "", "person": "p", "decided_at": NOON},
+        )  # fmt: skip
     before = dump(empty_engine)
     database.downgrade(empty_url, "0005")
-    assert "removals" not in inspect(empty_engine).get_table_names()
+    assert not {"removals", "verdicts"} & set(inspect(empty_engine).get_table_names())
     assert "removed_at" not in {c["name"] for c in inspect(empty_engine).get_columns("instances")}
     database.upgrade(empty_url)
     assert dump(empty_engine) == before

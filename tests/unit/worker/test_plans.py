@@ -18,8 +18,17 @@ from tests.fakes import delivered, new_uid, received
 from tests.ledgers import FOUND, QUIET, SILENCE, Desk
 from tests.plans import Statement, complaints, overheard
 from worker import chart, database, given_up, ledger, results, worklist
-from worker.ledger import Claim, Narrowing, NewCompanion, NewReport, Rule
-from worker.states import CompanionKind, JobKind, RemovalCause, RemovalKind, StudyState
+from worker.ledger import Claim, Narrowing, NewCompanion, NewReport, NewVerdict, Rule
+from worker.states import (
+    CompanionKind,
+    Finding,
+    JobKind,
+    Label,
+    RemovalCause,
+    RemovalKind,
+    StudyState,
+    Verdict,
+)
 from worker.tables import Base, CommitmentRequest, Delivery, Job, Removal, Study
 from worker.worklist import Answer, Order, Wanted
 
@@ -59,7 +68,19 @@ def ask_everything(desk: Desk, ask: Ask) -> None:
     _commit(desk, ask)
     _watch(ask)
     _give_up(desk, ask)
+    _judge(ask)
     _remove(desk, ask)
+
+
+def _judge(ask: Ask) -> None:
+    hour = NOW - timedelta(hours=1)
+    new = NewVerdict(
+        study_uid(7) + ".1.1", 1, Finding.ABSENT, Verdict.DISAGREE, Label.PNEUMONIA, "", "anna"
+    )
+    assert ask("save_verdict", lambda s: ledger.save_verdict(s, study_uid(7), new, NOW))
+    assert len(ask("verdicts_of", lambda s: ledger.verdicts_of(s, [7, 8]))) == 3
+    assert ask("count_verdicts", lambda s: ledger.count_verdicts(s, hour, NOW))
+    assert ask("judged_since", lambda s: ledger.judged_since(s, hour))
 
 
 def _watch(ask: Ask) -> None:
@@ -360,6 +381,8 @@ def work_of(folder: Path, studies: int, owed: int) -> dict[str, int]:
         ("ix_instances_study_id", "story"),
         ("ix_instances_kept", "oldest: IMAGES"),
         ("ix_reports_kept", "oldest: REPORTS"),
+        ("ix_verdicts_decided_at", "count_verdicts"),
+        ("ix_verdicts_instance_id_model_id_person_id", "verdicts_of"),
     ],
 )
 def test_an_index_that_is_missing_is_noticed(filled: Engine, index: str, asker: str) -> None:
