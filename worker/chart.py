@@ -11,9 +11,11 @@ from sqlalchemy import Row, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from dicom_node.sentence import reason_sentence
+from worker.ledger.verdicts import verdicts_of
 from worker.results import Found, details_of, told_of
 from worker.states import JobState
 from worker.tables import Base
+from worker.verdicts import Judged, Says, choices, sentence
 from worker.worklist import Line, line_of
 
 _NAMES = ("studies", "findings", "models", "jobs", "decisions")
@@ -38,12 +40,24 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An image of the study, with what its model says; `scale` is None while nothing is said."""
+    """An image of the study, with what its model says; `scale` is None while nothing is said.
+
+    Attributes
+    ----------
+    verdicts : sequence of rows of `verdicts`
+        The last of each reader about this model's answer.
+    """
 
     instance: Row[Any]
     told: Row[Any] | None
     scale: Scale | None
     has_heat: bool
+    verdicts: Sequence[Row[Any]] = ()
+
+    @property
+    def choices(self) -> dict[Says, Judged]:
+        """What a reader may say of it."""
+        return {} if self.told is None else choices(self.told.finding)
 
     @property
     def why_not(self) -> str | None:
@@ -90,12 +104,12 @@ def chart(session: Session, study_instance_uid: str) -> Chart | None:
     (found,) = details_of(session, rows)
     owed = session.execute(_OWED, {"study": found.study.id}).all()
     decided = session.execute(_DECIDED, {"study": found.study.id}).all()
-    return Chart(
-        line_of(found), _images(session, found), owed, sorted(_events(session, found, decided))
-    )
+    judged = verdicts_of(session, [each.id for each in found.instances])
+    events = [*_events(session, found, decided), *_judgements(found, judged)]
+    return Chart(line_of(found), _images(session, found, judged), owed, sorted(events))
 
 
-def _images(session: Session, found: Found) -> list[Shown]:
+def _images(session: Session, found: Found, judged: Sequence[Row[Any]]) -> list[Shown]:
     told = told_of(found)
     scales = {row.id: _scale(row.details) for row in session.execute(_MODELS, _ids(found))}
     heated = {tuple(row) for row in session.execute(_HEATED, _ids(found))}
@@ -106,8 +120,16 @@ def _images(session: Session, found: Found) -> list[Shown]:
             shown.append(Shown(instance, None, None, has_heat=False))
         else:
             has_heat = (instance.id, row.model_id) in heated
-            shown.append(Shown(instance, row, scales[row.model_id], has_heat))
+            scale, last = scales[row.model_id], _last(row, judged)
+            shown.append(Shown(instance, row, scale, has_heat, last))
     return shown
+
+
+def _last(told: Row[Any], judged: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Choose the last verdict of each reader about an answer, the first of them first."""
+    about = (told.instance_id, told.model_id)
+    last = {row.person: row for row in judged if (row.instance_id, row.model_id) == about}
+    return sorted(last.values(), key=lambda row: row.id)
 
 
 def _ids(found: Found) -> dict[str, list[int]]:
@@ -134,6 +156,13 @@ def _events(session: Session, found: Found, decided: Sequence[Row[Any]]) -> Iter
         reason = f": {row.reason}" if row.reason else ""
         yield Event(row.decided_at, f"{row.action.lower()} by {row.person}{reason}")
     yield from _deliveries(found)
+
+
+def _judgements(found: Found, judged: Sequence[Row[Any]]) -> Iterator[Event]:
+    numbers = {each.id: number for number, each in enumerate(found.instances, 1)}
+    for row in judged:
+        said = f" ({row.comment})" if row.comment else ""
+        yield Event(row.decided_at, f"image {numbers[row.instance_id]}: {sentence(row)}{said}")
 
 
 def _deliveries(found: Found) -> Iterator[Event]:

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DBAPIError
 
 from worker.audit.trail import NotRecorded
-from worker.web import images, pages, signing
+from worker.web import agreeing, images, judging, pages, signing
 from worker.web.gate import SignInNeeded, ask_to_sign_in
 from worker.web.headers import SafeAnswers
 from worker.web.services import Services
@@ -32,8 +32,8 @@ def build(services: Services, hosts: Collection[str]) -> FastAPI:
     app.state.services = services
     app.add_middleware(SafeAnswers, hosts=hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for router in (signing.router, pages.router, images.router):
-        app.include_router(router)
+    for part in (signing, pages, images, judging, agreeing):
+        app.include_router(part.router)
     app.add_exception_handler(SignInNeeded, ask_to_sign_in)
     app.add_exception_handler(HTTPException, _say_what_is_wrong)
     app.add_exception_handler(RequestValidationError, _say_what_is_not_understood)

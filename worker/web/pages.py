@@ -114,7 +114,8 @@ def study(request: Request, services: Given, who: Whoever, uid: str) -> Response
         raise HTTPException(404, "No such study is here.")
     audited.viewed(services, request, who, found)
     text, problem = _report_text(services, found)
-    shown = {"chart": found, "text": text, "problem": problem}
+    may_judge = who.role.allows(Role.READER)
+    shown = {"chart": found, "text": text, "problem": problem, "may_judge": may_judge}
     return render(request, "study.html", shown, who)
 
 

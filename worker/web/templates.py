@@ -18,6 +18,7 @@ from dicom_node.codes import FLAG_SENTENCES
 from dicom_node.sentence import INTENDED_USE, percent, reason_sentence
 from worker.access.roles import Identity
 from worker.picture import NOTICE
+from worker.verdicts import sentence
 from worker.web.gate import form_token
 
 HERE: Final = Path(__file__).parent
@@ -60,6 +61,7 @@ def _environment() -> Environment:
         "reason": reason_sentence,
         "flag": lambda flag: FLAG_SENTENCES.get(flag, flag),
         "word": WORDS.__getitem__,
+        "verdict": sentence,
         "markdown": _markdown,
     }
     environment.globals |= {"notice": NOTICE, "intended_use": INTENDED_USE}

@@ -1,4 +1,5 @@
-// Keys of the worklist and of a study, and the window of an image. Without it all can be read.
+// Keys of the worklist and of a study, and the window of an image. Without it all can be read, and
+// every form sent.
 "use strict";
 
 const isTyping = (event) =>
@@ -15,7 +16,28 @@ function moveInWorklist(step) {
   links[Math.min(Math.max(next, 0), links.length - 1)].focus();
 }
 
+// --- verdicts -------------------------------------------------------------------------------
+
+// Of the image that has the focus, else of the first.
+function judge(event) {
+  const image = document.activeElement?.closest("section.image") ?? document.querySelector("section.image");
+  if (!event.repeat) image?.querySelector(`.verdict [data-key="${event.key}"]`)?.click();
+}
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  const form = event.target.closest("form.verdict");
+  if (!form) return;
+  if (event.detail.successful) return form.reset();
+  const told = document.createElement("p");
+  told.className = "problem";
+  told.textContent = "This was not saved; load the page again, and look again.";
+  document.querySelector(form.getAttribute("hx-target")).prepend(told);
+});
+
+// --- keys -----------------------------------------------------------------------------------
+
 const KEYS = {
+  a: judge, d: judge, u: judge, p: judge, n: judge,
   j: () => moveInWorklist(1),
   k: () => moveInWorklist(-1),
   "/": () => document.getElementById("words")?.focus(),
@@ -28,7 +50,7 @@ document.addEventListener("keydown", (event) => {
   const does = KEYS[event.key];
   if (does && !isTyping(event)) {
     event.preventDefault();
-    does();
+    does(event);
   }
 });
 
