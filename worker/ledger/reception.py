@@ -15,8 +15,9 @@ from worker.ledger.jobs import dialect_of, has_dead_letters, insert_of, jobs, ow
 from worker.states import JobKind, StudyEvent, StudyState, after
 from worker.tables import Base
 
-studies, instances, findings, receptions = (
-    Base.metadata.tables[name] for name in ("studies", "instances", "findings", "receptions")
+studies, instances, findings, verdicts, receptions = (
+    Base.metadata.tables[name]
+    for name in ("studies", "instances", "findings", "verdicts", "receptions")
 )
 
 
@@ -177,12 +178,16 @@ def _enter_again(session: Session, received: Received, known: Any) -> bool:
     values = {"instance": known.id, **_instance_of(received, known.study_id), "removed_at": None}
     session.execute(_AGAIN, values)
     if known.sha256 != received.sha256:
-        session.execute(_UNFINDING, {"instance": known.id})
+        for statement in _UNFINDING:
+            session.execute(statement, {"instance": known.id})
     return bool(session.scalar(_IS_FOUND, {"instance": known.id}))
 
 
 _AGAIN = update(instances).where(instances.c.id == bindparam("instance"))
-_UNFINDING = delete(findings).where(findings.c.instance_id == bindparam("instance"))
+_UNFINDING = tuple(
+    delete(table).where(table.c.instance_id == bindparam("instance"))
+    for table in (verdicts, findings)
+)
 _IS_FOUND = select(exists().where(findings.c.instance_id == bindparam("instance")))
 
 

@@ -197,3 +197,14 @@ def test_verdicts_stay_with_the_results_and_go_with_them(ward: Attic) -> None:
     ward.clock.forward(20 * DAY)
     ward.turn()
     assert (ward.all(VerdictRow), ward.all(Study)) == ([], [])
+
+
+@pytest.mark.parametrize(("version", "left"), [(0, 1), (1, 0)])
+def test_verdicts_stand_for_the_same_bytes_alone(ward: Attic, version: int, left: int) -> None:
+    """An image that was removed may come again, as it was or as another."""
+    study = ward.tell()
+    judge_all(ward)
+    ward.clock.forward(15 * DAY)
+    ward.turn()
+    assert ward.store(study, f"{study}.1", version) == 0
+    assert len(ward.all(VerdictRow)) == left
