@@ -16,6 +16,7 @@ import typer
 
 from dicom_node.errors import ConfigurationError, PacsWorkerError
 from worker import keeping
+from worker.dataset_commands import dataset
 from worker.lasting import lasting
 from worker.states import StudyState
 from worker.user_commands import user
@@ -47,6 +48,7 @@ model = typer.Typer(no_args_is_help=True, help="The model that answers.")
 app.add_typer(db, name="db")
 app.add_typer(model, name="model")
 app.add_typer(user, name="user")
+app.add_typer(dataset, name="dataset")
 keeping.add_to(app)
 
 

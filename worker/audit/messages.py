@@ -140,7 +140,7 @@ def studies_searched(person: Person, criteria: Mapping[str, str]) -> Message:
 
 
 def exported(person: Person, studies: Sequence[StudyOf], what: str) -> list[Message]:
-    """Say that something of patients left by a download; in several messages if they are many.
+    """Say that something of patients left by a download or an export; in several if they are many.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def exported(person: Person, studies: Sequence[StudyOf], what: str) -> list[Mess
     studies
         Of which studies.
     what
-        The path it was fetched from, such as ``/studies/1.2.3/report``.
+        The path it was fetched from, such as ``/studies/1.2.3/report``, or the command.
     """
     media = Participant(
         what, is_requestor=False, role=DESTINATION_MEDIA, address=person.address,
