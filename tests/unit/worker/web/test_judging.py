@@ -138,6 +138,21 @@ def test_who_judges_an_answer_that_was_replaced_is_told(web: Web) -> None:
     assert rows(web) == []
 
 
+def test_a_verdict_on_an_answer_that_was_replaced_is_shown_as_such(web: Web) -> None:
+    path = answered(web)
+    with web.browser("reader") as browser:
+        say(browser, path, "agree")
+        web.ward.classifier.answer = Prediction(0.1, None, None, "ABSENT")
+        web.ward.requeue(path.rpartition("/")[2])
+        web.ward.classify()
+        assert "reader agrees: pneumonia (of an earlier answer)" in browser.get(path).text
+        say(browser, path, "agree")
+        assert "(of an earlier answer)" not in browser.get(path).text
+    assert [row[:3] for row in rows(web)] == [
+        ("PRESENT", "AGREE", "PNEUMONIA"), ("ABSENT", "AGREE", "NORMAL"),
+    ]  # fmt: skip
+
+
 def test_a_viewer_reads_verdicts_and_may_give_none(web: Web) -> None:
     path = answered(web)
     uid = web.ward.records()[0]["instances"][0]["sop_instance_uid"]
@@ -198,6 +213,17 @@ def test_the_agreement_is_shown_with_its_interval_and_names_nobody(web: Web) -> 
     assert page.count("<circle") == 1
     assert "anna" not in page
     assert "PID1" not in page
+
+
+@pytest.mark.parametrize("months", [1, 120])
+def test_the_drawing_keeps_its_size_for_every_period(web: Web, months: int) -> None:
+    with web.browser("reader") as browser:
+        say(browser, answered(web), "agree")
+        page = browser.get(f"/agreement?months={months}").text
+    assert 'viewBox="-8 -3 82 40"' in page
+    at = re.search(r'<circle cx="([\d.]+)"', page)
+    assert at
+    assert float(at[1]) == pytest.approx(72 - 36 / months)
 
 
 def test_without_verdicts_the_page_says_so_and_a_wrong_period_is_told(web: Web) -> None:
