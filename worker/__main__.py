@@ -19,6 +19,7 @@ from worker import keeping
 from worker.dataset_commands import dataset
 from worker.lasting import lasting
 from worker.states import StudyState
+from worker.token_commands import token
 from worker.user_commands import user
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.add_typer(db, name="db")
 app.add_typer(model, name="model")
 app.add_typer(user, name="user")
 app.add_typer(dataset, name="dataset")
+app.add_typer(token, name="token")
 keeping.add_to(app)
 
 

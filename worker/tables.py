@@ -449,6 +449,21 @@ class WebSession(Base):
     last_seen_at: Mapped[datetime]
 
 
+class ApiToken(Base):
+    """A token by which a program asks in the name of a user, by its SHA-256."""
+
+    __tablename__ = "api_tokens"
+    __table_args__ = (Index(None, "user_id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    label: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime]
+
+
 class Removal(Base):
     """Something that was removed, or is about to be: the row is committed before a file goes.
 

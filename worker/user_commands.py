@@ -6,20 +6,13 @@ Each change is written to the audit trail before it is made: what cannot be writ
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from worker.access.names import normalised
 from worker.access.roles import Role
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from worker.audit.messages import Person
-    from worker.audit.schema import Message
+from worker.recorded import recorded, sessions_here
 
 user = typer.Typer(no_args_is_help=True, help="Who may use the web pages.")
 
@@ -48,9 +41,9 @@ def add(
     from worker.audit.messages import user_changed
     from worker.clock import local_time
 
-    sessions, name = _sessions(), checked(name)
+    sessions, name = sessions_here(), checked(name)
     password = _password(from_stdin=password_stdin)
-    with _recorded(sessions, lambda by: user_changed(by, name, f"added as {role}")) as session:
+    with recorded(sessions, lambda by: user_changed(by, name, f"added as {role}")) as session:
         users.add(session, name, role, password, local_time())
     typer.echo(f"{name} may sign in as {role}.")
 
@@ -64,7 +57,7 @@ def list_() -> None:
 
     from worker.access import users
 
-    with _sessions()() as session:
+    with sessions_here()() as session:
         found = users.list_users(session)
     table = Table("user", "role", "may sign in", "last signed in", box=None, pad_edge=False)
     for each in found:
@@ -80,9 +73,9 @@ def password(name: Name, password_stdin: FromStdin = False) -> None:
     from worker.access import users
     from worker.audit.messages import user_changed
 
-    sessions = _sessions()
+    sessions = sessions_here()
     given = _password(from_stdin=password_stdin)
-    with _recorded(sessions, lambda by: user_changed(by, name, "got another password")) as session:
+    with recorded(sessions, lambda by: user_changed(by, name, "got another password")) as session:
         users.set_password(session, name, given)
     typer.echo(f"{name} has another password.")
 
@@ -98,8 +91,8 @@ def role(
     from worker.access import users
     from worker.audit.messages import role_changed
 
-    sessions = _sessions()
-    with _recorded(sessions, lambda by: role_changed(by, name, f"is {role} now")) as session:
+    sessions = sessions_here()
+    with recorded(sessions, lambda by: role_changed(by, name, f"is {role} now")) as session:
         users.set_role(session, name, role)
     typer.echo(f"{name} is {role} now.")
 
@@ -110,7 +103,7 @@ def disable(name: Name) -> None:
     from worker.access import users
     from worker.audit.messages import user_changed
 
-    with _recorded(_sessions(), lambda by: user_changed(by, name, "disabled")) as session:
+    with recorded(sessions_here(), lambda by: user_changed(by, name, "disabled")) as session:
         users.disable(session, name)
     typer.echo(f"{name} may no longer sign in.")
 
@@ -121,36 +114,9 @@ def enable(name: Name) -> None:
     from worker.access import users
     from worker.audit.messages import user_changed
 
-    with _recorded(_sessions(), lambda by: user_changed(by, name, "enabled")) as session:
+    with recorded(sessions_here(), lambda by: user_changed(by, name, "enabled")) as session:
         users.enable(session, name)
     typer.echo(f"{name} may sign in again.")
-
-
-def _sessions() -> sessionmaker[Session]:
-    """Read the settings; give sessions on a database whose schema is the one we know."""
-    from worker import composition, database, logs
-
-    logs.configure(composition.settings().log_level)
-    database.require_schema(composition.engine())
-    return database.build_sessions(composition.engine())
-
-
-@contextmanager
-def _recorded(
-    sessions: sessionmaker[Session], message: Callable[[Person], Message]
-) -> Iterator[Session]:
-    """Give a transaction that is committed once what it does is in the audit trail."""
-    from worker import composition, given_up
-    from worker.audit.messages import Person
-
-    trail = composition.trail()
-    try:
-        with sessions() as session, session.begin():
-            yield session
-            session.flush()
-            trail.record(message(Person(given_up.who())))
-    finally:
-        trail.close()
 
 
 def _password(*, from_stdin: bool) -> str:

@@ -23,3 +23,11 @@ class UnknownUser(AccessError):
 
 class LastAdmin(AccessError):
     """Nobody would be left who can administrate."""
+
+
+class UnknownToken(AccessError):
+    """There is no token of this number."""
+
+
+class LabelRefused(AccessError):
+    """No token may be labelled so."""

@@ -31,7 +31,8 @@ COMMANDS = (
     "up", "node", "worker", "relay", "send", "results", "demo", "doctor", "requeue",
     "discard", "dead-letters", "retention", "erase", "settings", "db upgrade", "db downgrade",
     "model list", "model show", "model use", "user add", "user list", "user password", "user role",
-    "user disable", "user enable", "web", "dataset export",
+    "user disable", "user enable", "token add", "token list", "token revoke", "web",
+    "dataset export",
 )  # fmt: skip
 run = CliRunner().invoke
 
@@ -102,7 +103,7 @@ def test_every_command_is_tested_here() -> None:
     assert names(app) - {"redis"} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("words", ["", "db", "model", "user", "dataset", *COMMANDS])
+@pytest.mark.parametrize("words", ["", "db", "model", "user", "token", "dataset", *COMMANDS])
 def test_help_is_under_every_command(words: str) -> None:
     done = run(app, [*words.split(), "--help"])
     assert done.exit_code == 0, done.output
