@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.audit.trail import NotRecorded
 from worker.web import agreeing, images, judging, pages, signing
+from worker.web.api import app as api
 from worker.web.gate import SignInNeeded, ask_to_sign_in
 from worker.web.headers import SafeAnswers
 from worker.web.services import Services
@@ -32,6 +33,7 @@ def build(services: Services, hosts: Collection[str]) -> FastAPI:
     app.state.services = services
     app.add_middleware(SafeAnswers, hosts=hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount(api.PATH, api.build(services), name="api")
     for part in (signing, pages, images, judging, agreeing):
         app.include_router(part.router)
     app.add_exception_handler(SignInNeeded, ask_to_sign_in)

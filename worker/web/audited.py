@@ -9,6 +9,7 @@ from worker.audit import messages
 from worker.audit.messages import Person, StudyOf
 from worker.audit.schema import Outcome
 from worker.chart import Chart
+from worker.results import Found
 from worker.web.services import Services
 
 
@@ -17,12 +18,20 @@ def searched(services: Services, request: Request, who: Identity, criteria: dict
     services.trail.record(messages.studies_searched(_person(request, who.name), criteria))
 
 
-def viewed(services: Services, request: Request, who: Identity, study: Chart) -> None:
+def viewed(services: Services, request: Request, who: Identity, study: Chart | Found) -> None:
     """Write down that somebody sees a study, or an image of it."""
     services.trail.record(messages.study_viewed(_person(request, who.name), _study_of(study)))
 
 
-def acted(services: Services, request: Request, who: Identity, study: Chart, what: str) -> None:
+def exported(services: Services, request: Request, who: Identity, study: Found) -> None:
+    """Write down that somebody takes a report of a study away."""
+    person = _person(request, who.name)
+    services.trail.record(*messages.exported(person, [_study_of(study)], request.url.path))
+
+
+def acted(
+    services: Services, request: Request, who: Identity, study: Chart | Found, what: str
+) -> None:
     """Write down that somebody does something about a study."""
     person = _person(request, who.name)
     services.trail.record(messages.study_changed(person, _study_of(study), what))
@@ -48,6 +57,6 @@ def _person(request: Request, name: str) -> Person:
     return Person(name, request.client.host if request.client else "")
 
 
-def _study_of(study: Chart) -> StudyOf:
-    row = study.line.found.study
+def _study_of(study: Chart | Found) -> StudyOf:
+    row = (study.line.found if isinstance(study, Chart) else study).study
     return StudyOf(row.study_instance_uid, row.patient_id)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from worker.access import sessions, users
+from worker.access import sessions, tokens, users
 from worker.access.admins import has_admin
 from worker.access.attempts import Attempts
 from worker.access.errors import UnknownUser
@@ -29,6 +29,8 @@ class Doors:
         Sessions that hold up no writer.
     idle, absolute
         How long a session lasts without being used, and at most.
+    strangers
+        How often a wrong token is tried.
     """
 
     sessions: SessionFactory
@@ -38,6 +40,7 @@ class Doors:
     clock: Callable[[], datetime]
     idle: timedelta
     absolute: timedelta
+    strangers: Attempts = field(default_factory=Attempts)
 
     def has_admin(self) -> bool:
         """Tell whether anybody could sign in and administrate."""
@@ -53,6 +56,22 @@ class Doors:
             self.sessions, token, self.clock(), idle=self.idle, absolute=self.absolute,
             is_used=is_used,
         )  # fmt: skip
+
+    def identify_program(self, token: str, address: str) -> Identity | None:
+        """Tell whose token a program has; None when it is not taken.
+
+        A token that is taken is never kept out, whatever others try from the same address: 256
+        random bits are not guessed, and those who try are slowed down.
+
+        Raises
+        ------
+        TooManyTries
+            When it is not taken, and there were too many such from this address of late.
+        """
+        identity = tokens.find(self.sessions, token, self.clock())
+        if identity is None and not self.strangers.may_try("", address):
+            raise TooManyTries
+        return identity
 
     def sign_in(self, name: str, password: str, address: str) -> tuple[Identity, str] | None:
         """Let somebody in by name and password; None when they may not.

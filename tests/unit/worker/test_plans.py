@@ -17,7 +17,7 @@ from dicom_node.commitment import Commitment
 from tests.fakes import delivered, new_uid, received
 from tests.ledgers import FOUND, QUIET, SILENCE, Desk
 from tests.plans import Statement, complaints, overheard
-from worker import chart, database, given_up, ledger, results, worklist
+from worker import chart, database, given_up, ledger, listing, results, worklist
 from worker.ledger import Claim, Narrowing, NewCompanion, NewReport, NewVerdict, Rule
 from worker.states import (
     CompanionKind,
@@ -37,8 +37,10 @@ STUDIES, OWED = 2600, 50
 # Who asks for the first of all rows, and may go along an index for them.
 IN_ORDER = {
     "find_studies: newest", "studies_by: all", "newest_paths", "due_bells", "backlog",
-    "worklist: newest", "oldest: IMAGES", "oldest: REPORTS", "oldest: RESULTS", "unfinished",
+    "worklist: newest", "list_studies: newest", "list_studies: answer",
+    "oldest: IMAGES", "oldest: REPORTS", "oldest: RESULTS", "unfinished",
 }  # fmt: skip
+LISTS = {"list_studies", "find_study"}
 # What counts all that is owed reads it; a person asks for it.
 COUNTS = {"depth"}
 
@@ -111,6 +113,7 @@ def _query(desk: Desk, ask: Ask) -> None:
     }.items():  # fmt: skip
         ask(f"find_studies: {case}", lambda s, w=wanted: find(s, **w, limit=50))
     _look_through(ask)
+    _list(ask)
     dates = {"study_date_from": "20100101", "study_date_to": "20100131"}
     for case, narrowing in {
         "all": {}, "study": {"study_instance_uids": (study_uid(7), study_uid(8))},
@@ -147,6 +150,24 @@ def _look_through(ask: Ask) -> None:
         ask(f"worklist: {case}", lambda s, w=wanted: worklist.page(s, w, 0))
         ask(f"worklist: {case}", lambda s, w=wanted: worklist.page(s, w, 50))
     ask("chart", lambda s: chart.chart(s, study_uid(7)))
+
+
+def _list(ask: Ask) -> None:
+    hour, day = NOW - timedelta(hours=1), NOW - timedelta(days=1)
+    for case, wanted in {
+        "newest": {}, "accession": {"accession": "ACC-7"}, "patient": {"patient_id": "PAT-7"},
+        "study": {"study": study_uid(7)}, "state": {"state": StudyState.FAILED},
+        "since": {"since": hour}, "between": {"since": day, "until": hour},
+        "state between": {"state": StudyState.DELIVERED, "since": day, "until": hour},
+        "answer": {"answer": Answer.NOT_ASSESSED},
+        "answer since": {"answer": Answer.PRESENT, "since": hour},
+    }.items():  # fmt: skip
+        after = None
+        for _ in range(3):  # pages
+            page = ask(f"list_studies: {case}", lambda s, w=wanted, a=after: listing.list_studies(
+                s, listing.Criteria(**w), a, 20))  # fmt: skip
+            after = page.following or after
+    ask("find_study", lambda s: listing.find_study(s, study_uid(7)))
 
 
 def _claim(ask: Ask, kind: JobKind, limit: int = 1, destination: str = "") -> list[Claim]:
@@ -317,7 +338,7 @@ def test_no_plan_reads_a_table_that_grows(filled: Engine, known: str) -> None:
 def test_everything_that_the_ledger_does_is_looked_at(filled: Engine) -> None:
     asked = {each.asker.partition(":")[0] for each in statements_of(filled)}
     does = {name for name in ledger.__all__ if isinstance(getattr(ledger, name), FunctionType)}
-    assert asked == does | {"find_studies", "given_up.dead_letters", "worklist", "chart"}
+    assert asked == does | {"find_studies", "given_up.dead_letters", "worklist", "chart", *LISTS}
 
 
 # What grows with what is owed: whatever lists or counts it, and the search for a study that may be
