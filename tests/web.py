@@ -36,14 +36,14 @@ class Web:
         The application.
     """
 
-    def __init__(self, ward: Ward, folder: Path) -> None:
+    def __init__(self, ward: Ward, folder: Path, strangers: Attempts | None = None) -> None:
         self.ward = ward
         self.first = FirstToken(folder)
         self.audit_file = folder / "audit.log"
         self.trail = Trail(self.audit_file, "CXRWORKER", ward.clock)
         self.doors = Doors(
             ward.sessions, ward.sessions, Attempts(), self.first, ward.clock, timedelta(minutes=30),
-            timedelta(hours=12),
+            timedelta(hours=12), strangers or Attempts(),
         )  # fmt: skip
         self.services = Services(
             ward.desk, ward.sessions, self.doors, self.trail, ward.bells, model_info

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DBAPIError
+from starlette.routing import Mount
 
 from worker.audit.trail import NotRecorded
 from worker.web import agreeing, images, judging, pages, signing
@@ -33,7 +35,7 @@ def build(services: Services, hosts: Collection[str]) -> FastAPI:
     app.state.services = services
     app.add_middleware(SafeAnswers, hosts=hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.mount(api.PATH, api.build(services), name="api")
+    app.router.routes.append(_whole(Mount(api.PATH, api.build(services), name="api")))
     for part in (signing, pages, images, judging, agreeing):
         app.include_router(part.router)
     app.add_exception_handler(SignInNeeded, ask_to_sign_in)
@@ -42,6 +44,12 @@ def build(services: Services, hosts: Collection[str]) -> FastAPI:
     app.add_exception_handler(DBAPIError, _say_that_the_database_is_away)
     app.add_exception_handler(NotRecorded, _say_that_nothing_can_be_written_down)
     return app
+
+
+def _whole(mount: Mount) -> Mount:
+    """Have all below a path go there; of itself, Starlette leaves out what has a line break."""
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 def _say_what_is_wrong(request: Request, error: Exception) -> Response:

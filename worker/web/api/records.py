@@ -121,6 +121,8 @@ class ModelRecord(Record):
     calibrated: bool = Field(description="whether the score may be called a probability")
     kind_temperature: float
     threshold: float = Field(description="score of pneumonia where the finding changes")
-    undetermined: tuple[float, float] = Field(description="the band round it, from and to")
+    undetermined: list[float] = Field(
+        min_length=2, max_length=2, description="the band round it, from and to"
+    )
     metrics: dict[str, Any] = Field(description="figures on held-out patients")
     attribution: str

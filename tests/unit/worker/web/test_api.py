@@ -266,7 +266,9 @@ def test_a_study_that_is_not_here_is_not_found(client: TestClient) -> None:
         problem(client.get(f"{V1}/studies/{new_uid()}{path}"), 404)
 
 
-@pytest.mark.parametrize("uid", ["x", "1.02", "1..2", "%00", "1" * 65, "%ED%A0%80", "%FF"])
+@pytest.mark.parametrize(
+    "uid", ["x", "1.02", "1..2", "%00", "1" * 65, "1.2%0A", "1.2%0Ax", "%ED%A0%80", "%FF"]
+)
 def test_what_is_no_uid_is_not_looked_for(web: Web, uid: str) -> None:
     with program(web, "admin") as client:
         for path in ("", "/report"):
