@@ -14,7 +14,7 @@ from worker import given_up
 from worker.access.roles import Identity, Role
 from worker.listing import Place, find_study, list_studies
 from worker.reading import ArchiveAway, FileGone, open_stored
-from worker.report_text import text_of
+from worker.report_text import TextLine, text_of
 from worker.results import Found, study_record
 from worker.web import audited
 from worker.web.api.asked import Asked, StudyUid, preferred
@@ -88,9 +88,13 @@ def _report(services: Services, row: Row[Any], kind: str) -> Response:
         raise HTTPException(404, "The report is gone from the archive.") from error
     except ArchiveAway as error:
         raise HTTPException(503, f"The archive cannot be read just now ({error}).") from error
-    # What is said on several lines in the report is said on one here.
-    said = (f"{'  ' * each.depth}{each.name}: {' '.join(each.value.split())}" for each in lines)
-    return PlainTextResponse("".join(f"{line.rstrip(': ')}\n" for line in said))
+    return PlainTextResponse("".join(f"{_line(each)}\n" for each in lines))
+
+
+def _line(item: TextLine) -> str:
+    """Give a content item as a line, also where the report says it on several."""
+    said = " ".join(item.value.split())
+    return f"{'  ' * item.depth}{item.name}: {said}" if said else f"{'  ' * item.depth}{item.name}"
 
 
 @router.post(
