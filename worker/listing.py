@@ -20,8 +20,10 @@ from worker.tables import Base
 from worker.worklist import Answer, line_of
 
 MOST: Final = 200
-# Studies that are looked at for one page, at most: a rare answer may need another page.
-_MOST_READ: Final = 5 * MOST
+# Studies that are looked at for an answer, so many times for one page at most: a rare one may need
+# another page.
+_AT_ONCE: Final = 200
+_TIMES: Final = 5
 
 studies = Base.metadata.tables["studies"]
 
@@ -92,15 +94,16 @@ def list_studies(
         answer is looked for among so many studies at a time.
     """
     found: list[Found] = []
-    for _ in range(max(1, _MOST_READ // limit) if criteria.answer else 1):
-        rows = session.execute(_page(criteria, after, limit + 1)).all()
-        for each in details_of(session, rows[:limit]):
+    size, times = (_AT_ONCE, _TIMES) if criteria.answer else (limit, 1)
+    for _ in range(times):
+        rows = session.execute(_page(criteria, after, size + 1)).all()
+        for each in details_of(session, rows[:size]):
             if len(found) == limit:
                 return Listed(found, after)
             after = Place(each.study.received_at, each.study.id)
             if criteria.answer in (None, line_of(each).answer):
                 found.append(each)
-        if len(rows) <= limit:
+        if len(rows) <= size:
             return Listed(found, None)
     return Listed(found, after)
 
