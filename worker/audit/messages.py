@@ -163,7 +163,7 @@ def exported(person: Person, studies: Sequence[StudyOf], what: str) -> list[Mess
 
 
 def user_changed(person: Person, name: str, what: str) -> Message:
-    """Say that a user was added, disabled, enabled or given a password."""
+    """Say that a user was added, disabled or enabled, or that a password or token changed."""
     return _alert(_participant(person), USER_CHANGED, _user(name, what), Outcome.SUCCESS)
 
 

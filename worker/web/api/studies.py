@@ -26,6 +26,7 @@ from worker.web.services import Services
 
 router = APIRouter(prefix="/studies", tags=["studies"], route_class=Guarded)
 
+_UNKNOWN: Final = "No such study is here."
 _DICOM, _TEXT = "application/dicom", "text/plain"
 _KINDS: Final[dict[str, Any]] = {
     _DICOM: {"schema": {"type": "string", "format": "binary"}},
@@ -86,8 +87,8 @@ def _report(services: Services, row: Row[Any], kind: str) -> Response:
             lines = text_of(dcmread(file))
     except FileGone as error:
         raise HTTPException(404, "The report is gone from the archive.") from error
-    except ArchiveAway as error:
-        raise HTTPException(503, f"The archive cannot be read just now ({error}).") from error
+    except (ArchiveAway, OSError) as error:
+        raise HTTPException(503, "The archive cannot be read just now; try again soon.") from error
     return PlainTextResponse("".join(f"{_line(each)}\n" for each in lines))
 
 
@@ -111,6 +112,8 @@ def requeue(
     audited.acted(services, request, caller, _found(services, uid), "requeue")
     done = given_up.requeue(services.desk, [uid], why.reason, services.announce, caller.name)
     ((_, owed),) = list(done)
+    if owed is None:  # erased in this very moment
+        raise HTTPException(404, _UNKNOWN)
     if not owed:
         raise HTTPException(409, "Nothing is left of this study that could be done again.")
     return JSONResponse({"study_instance_uid": uid, "jobs": owed}, 202)
@@ -120,5 +123,5 @@ def _found(services: Services, uid: str) -> Found:
     with services.reading() as session:
         found = find_study(session, uid)
     if found is None:
-        raise HTTPException(404, "No such study is here.")
+        raise HTTPException(404, _UNKNOWN)
     return found

@@ -330,6 +330,17 @@ def test_a_report_that_is_not_there_is_said_to_be_not_there(web: Web, client: Te
     assert told["detail"] == "The report is gone from the archive."
 
 
+def test_a_report_that_cannot_be_read_just_now_is_to_be_asked_for_again(
+    web: Web, client: TestClient
+) -> None:
+    path = f"{V1}/studies/{reported(web)}/report"
+    root = web.ward.archive.absolute(".").resolve()
+    root.rename(root.with_name("elsewhere"))
+    for accept in ("application/dicom", "text/plain"):
+        told = problem(client.get(path, headers={"Accept": accept}), 503)
+        assert str(root) not in told["detail"]
+
+
 # --- doing it again --------------------------------------------------------------------------
 
 
