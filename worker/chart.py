@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session
 from dicom_node.sentence import reason_sentence
 from worker.ledger.verdicts import verdicts_of
 from worker.results import Found, details_of, told_of
-from worker.states import JobState
+from worker.states import JobState, RemovalCause
 from worker.tables import Base
 from worker.verdicts import Judged, Says, choices, sentence
 from worker.worklist import Line, line_of
 
-_NAMES = ("studies", "findings", "models", "jobs", "decisions")
-studies, findings, models, jobs, decisions = (Base.metadata.tables[name] for name in _NAMES)
+_NAMES = ("studies", "findings", "models", "jobs", "decisions", "removals")
+studies, findings, models, jobs, decisions, removals = (
+    Base.metadata.tables[name] for name in _NAMES
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,23 @@ class Shown:
 
     Attributes
     ----------
+    number : int or None
+        By which the report names it; None while it is in none.
     verdicts : sequence of rows of `verdicts`
         The last of each reader about this model's answer.
     """
 
+    number: int | None
     instance: Row[Any]
     told: Row[Any] | None
     scale: Scale | None
     has_heat: bool
     verdicts: Sequence[Row[Any]] = ()
+
+    @property
+    def name(self) -> str:
+        """How the report calls it."""
+        return "Image not in the report yet" if self.number is None else f"Image {self.number}"
 
     @property
     def choices(self) -> dict[Says, Judged]:
@@ -83,12 +93,15 @@ class Chart:
     ----------
     owed : sequence of rows of `jobs`
         What is still to be done, or was given up.
+    decision : int
+        Id of the last decision about it; 0 when there is none.
     """
 
     line: Line
     images: Sequence[Shown]
     owed: Sequence[Row[Any]]
     events: Sequence[Event]
+    decision: int
 
     @property
     def given_up(self) -> Sequence[Row[Any]]:
@@ -96,8 +109,16 @@ class Chart:
         return [job for job in self.owed if job.state == JobState.DEAD]
 
 
-def chart(session: Session, study_instance_uid: str) -> Chart | None:
-    """Gather what is known of a study; None when it is not."""
+def chart(session: Session, study_instance_uid: str, order: Sequence[str] = ()) -> Chart | None:
+    """Gather what is known of a study; None when it is not, or is just being erased.
+
+    Parameters
+    ----------
+    order
+        SOP Instance UIDs of its images as its report numbers them, from 1.
+    """
+    if session.execute(_ERASED, {"uid": study_instance_uid}).first():
+        return None
     rows = session.execute(_STUDY, {"uid": study_instance_uid}).all()
     if not rows:
         return None
@@ -105,24 +126,31 @@ def chart(session: Session, study_instance_uid: str) -> Chart | None:
     owed = session.execute(_OWED, {"study": found.study.id}).all()
     decided = session.execute(_DECIDED, {"study": found.study.id}).all()
     judged = verdicts_of(session, [each.id for each in found.instances])
-    events = [*_events(session, found, decided), *_judgements(found, judged)]
-    return Chart(line_of(found), _images(session, found, judged), owed, sorted(events))
+    numbers = {uid: number for number, uid in enumerate(order, 1)}
+    images = _images(session, found, judged, numbers)
+    events = [*_events(session, found, decided), *_judgements(images, judged)]
+    decision = max((row.id for row in decided), default=0)
+    return Chart(line_of(found), images, owed, sorted(events), decision)
 
 
-def _images(session: Session, found: Found, judged: Sequence[Row[Any]]) -> list[Shown]:
+def _images(
+    session: Session, found: Found, judged: Sequence[Row[Any]], numbers: Mapping[str, int]
+) -> list[Shown]:
+    """Give the images as the report numbers them, and those that are in none after them."""
     told = told_of(found)
-    scales = {row.id: _scale(row.details) for row in session.execute(_MODELS, _ids(found))}
+    models_told = {"ids": list({row.model_id for row in told.values()})}
+    scales = {row.id: _scale(row.details) for row in session.execute(_MODELS, models_told)}
     heated = {tuple(row) for row in session.execute(_HEATED, _ids(found))}
     shown = []
     for instance in found.instances:
-        row = told.get(instance.id)
+        number, row = numbers.get(instance.sop_instance_uid), told.get(instance.id)
         if row is None:
-            shown.append(Shown(instance, None, None, has_heat=False))
+            shown.append(Shown(number, instance, None, None, has_heat=False))
         else:
-            has_heat = (instance.id, row.model_id) in heated
+            has_heat = instance.removed_at is None and (instance.id, row.model_id) in heated
             scale, last = scales[row.model_id], _last(row, judged)
-            shown.append(Shown(instance, row, scale, has_heat, last))
-    return shown
+            shown.append(Shown(number, instance, row, scale, has_heat, last))
+    return sorted(shown, key=lambda each: (each.number is None, each.number, each.instance.id))
 
 
 def _last(told: Row[Any], judged: Sequence[Row[Any]]) -> list[Row[Any]]:
@@ -158,11 +186,12 @@ def _events(session: Session, found: Found, decided: Sequence[Row[Any]]) -> Iter
     yield from _deliveries(found)
 
 
-def _judgements(found: Found, judged: Sequence[Row[Any]]) -> Iterator[Event]:
-    numbers = {each.id: number for number, each in enumerate(found.instances, 1)}
+def _judgements(images: Sequence[Shown], judged: Sequence[Row[Any]]) -> Iterator[Event]:
+    names = {each.instance.id: each.name for each in images}
     for row in judged:
         said = f" ({row.comment})" if row.comment else ""
-        yield Event(row.decided_at, f"image {numbers[row.instance_id]}: {sentence(row)}{said}")
+        name = names.get(row.instance_id, "an image").lower()
+        yield Event(row.decided_at, f"{name}: {sentence(row)}{said}")
 
 
 def _deliveries(found: Found) -> Iterator[Event]:
@@ -170,7 +199,7 @@ def _deliveries(found: Found) -> Iterator[Event]:
     for report in found.reports:
         yield Event(report.created_at, f"reported, revision {report.revision}")
     for row in found.deliveries:
-        what = f"revision {revisions[row.report_id]}"
+        what = f"revision {revisions.get(row.report_id, '?')}"
         if row.delivered_at:
             yield Event(row.delivered_at, f"{what} delivered to {row.destination}")
         if row.committed_at:
@@ -189,7 +218,12 @@ _HEATED = select(*findings.c["instance_id", "model_id"]).where(
     _THEIRS, findings.c.heatmap.is_not(None)
 )
 _MODELS = select(*models.c["id", "details"]).where(
-    models.c.id.in_(select(findings.c.model_id).where(_THEIRS))
+    models.c.id.in_(bindparam("ids", expanding=True))
+)
+_ERASED = select(removals.c.id).where(
+    removals.c.study_instance_uid == bindparam("uid"),
+    removals.c.cause == RemovalCause.ERASED,
+    removals.c.finished_at.is_(None),
 )
 _ANSWERED = (
     select(

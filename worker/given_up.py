@@ -31,11 +31,16 @@ def requeue(
     reason: str,
     announce: Callable[[Bell], None],
     person: str,
+    *,
+    seen: int | None = None,
 ) -> Iterator[tuple[str, int | None]]:
-    """Owe studies again; give each with how many jobs are owed, None when it is unknown."""
+    """Owe studies again; give each with how many jobs are owed, None when it is unknown.
+
+    `seen` is as in `worker.ledger.requeue`.
+    """
     for uid in studies:
         with desk.sessions() as session, session.begin():
-            owed = ledger.requeue(session, uid, desk.clock(), reason, person)
+            owed = ledger.requeue(session, uid, desk.clock(), reason, person, seen=seen)
         yield uid, owed
     for kind in (JobKind.CLASSIFY, JobKind.REPORT) if studies else ():
         announce(Bell(kind))

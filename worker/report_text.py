@@ -20,12 +20,43 @@ _TEXTS: Final = {
 _POINTERS: Final = ("IMAGE", "COMPOSITE", "WAVEFORM", "SCOORD", "SCOORD3D", "TCOORD")
 
 
+_MEASUREMENT_GROUP: Final = "125007"
+
+
 class TextLine(NamedTuple):
     """A content item: how deep it stands in the tree, what it is, and what it says."""
 
     depth: int
     name: str
     value: str
+
+
+def order_of(report: Dataset) -> list[str]:
+    """Give the SOP Instance UIDs of the images of a report, as it numbers them, from 1.
+
+    References
+    ----------
+    DICOM PS3.16 TID 1501, Measurement Group (125007, DCM)
+    """
+    groups = (item for item in _items(report) if _code(item) == _MEASUREMENT_GROUP)
+    return list(dict.fromkeys(uid for group in groups for uid in list(_references(group))[:1]))
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    yield item
+    for each in item.get("ContentSequence", ()):
+        yield from _items(each)
+
+
+def _references(group: Dataset) -> Iterator[str]:
+    for item in _items(group):
+        for reference in item.get("ReferencedSOPSequence", ()):
+            yield str(reference.get("ReferencedSOPInstanceUID", ""))
+
+
+def _code(item: Dataset) -> str:
+    codes = item.get("ConceptNameCodeSequence")
+    return str(codes[0].get("CodeValue", "")) if codes else ""
 
 
 def text_of(report: Dataset) -> list[TextLine]:

@@ -16,6 +16,7 @@ from rich.text import Text
 from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.orm import Session
 
+from worker.ledger.reports import model_of
 from worker.states import ARRIVED, DeliveryState, Finding, StudyState
 from worker.tables import Base
 
@@ -78,7 +79,9 @@ def details_of(session: Session, rows: Sequence[Row[Any]]) -> Iterator[Found]:
 _AT_ONCE = 500
 _OF_THEM: Any = bindparam("ids", expanding=True)
 _DETAILS: tuple[Select[Any], ...] = (
-    select(*instances.c["study_id", "id", "sop_instance_uid", "sop_class_uid", "path"])
+    select(
+        *instances.c["study_id", "id", "sop_instance_uid", "sop_class_uid", "path", "removed_at"]
+    )
     .where(instances.c.study_id.in_(_OF_THEM))
     .order_by(instances.c.id),
     select(
@@ -120,7 +123,8 @@ def _by_study(
 def study_record(found: Found) -> dict[str, Any]:
     """Give the JSON of one study: the contract of ``cxr-worker results --format json``."""
     study = found.study
-    model = found.findings[-1] if found.findings else None
+    chosen = _model_of(found)
+    model = next((row for row in found.findings if row.model_id == chosen), None)
     told = told_of(found)
     return {
         "study_instance_uid": study.study_instance_uid,
@@ -137,11 +141,15 @@ def study_record(found: Found) -> dict[str, Any]:
 def told_of(found: Found) -> dict[int, Row[Any]]:
     """Give by instance what the study's model found, as the report does.
 
-    That is the model that was the last to look at any of them; before it has looked at an
-    instance, what was found of that last.
+    Before that model has looked at an instance, what was found of it last.
     """
-    theirs = [row for row in found.findings if row.model_id == found.findings[-1].model_id]
+    chosen = _model_of(found)
+    theirs = [row for row in found.findings if row.model_id == chosen]
     return {row.instance_id: row for row in (*found.findings, *theirs)}
+
+
+def _model_of(found: Found) -> int | None:
+    return model_of([row.model_id for row in found.findings], len(found.instances))
 
 
 def _instance_record(instance: Row[Any], row: Row[Any] | None) -> dict[str, Any]:

@@ -107,6 +107,10 @@ class DecisionAction(StrEnum):
     DISCARDED = "DISCARDED"
 
 
+# The reason of an image that a model was never shown, as it was kept no longer.
+REMOVED = "REMOVED"
+
+
 class RemovalKind(StrEnum):
     """What is removed of a study: files of either kind, rows, or files that no row names."""
 

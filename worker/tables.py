@@ -450,10 +450,13 @@ class WebSession(Base):
 
 
 class ApiToken(Base):
-    """A token by which a program asks in the name of a user, by its SHA-256."""
+    """A token by which a program asks in the name of a user, by its SHA-256.
+
+    No number is given twice, so that whoever revokes by an old list revokes no other.
+    """
 
     __tablename__ = "api_tokens"
-    __table_args__ = (Index(None, "user_id"),)
+    __table_args__ = (Index(None, "user_id"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)

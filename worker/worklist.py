@@ -6,7 +6,7 @@ is never shown as an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ from sqlalchemy import Row, Select, and_, func, select, union
 from sqlalchemy.orm import Session
 
 from worker.results import Found, details_of, told_of
-from worker.states import Finding, StudyState
+from worker.states import REMOVED, Finding, StudyState
 from worker.tables import Base
 
 PAGE: Final = 50
@@ -43,6 +43,7 @@ class Answer(StrEnum):
     ABSENT = "ABSENT"
     NOT_ASSESSED = "NOT_ASSESSED"
     PENDING = "PENDING"
+    NO_ANSWER = "NO_ANSWER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +118,45 @@ def page(session: Session, wanted: Wanted, begin: int = 0, size: int = PAGE) -> 
 
 def line_of(found: Found) -> Line:
     """Say in a line what is told of a study."""
-    told = told_of(found)
+    told = _known_of(found)
     answers = {row.finding for row in told.values() if row.assessed}
     unassessed = [row for row in told.values() if not row.assessed]
     scores = [row.pneumonia for row in told.values() if row.assessed]
     return Line(
         found,
-        _answer(answers, len(unassessed), is_pending=len(told) < len(found.instances)),
+        _answer(answers, len(unassessed), _left_of(found, told)),
         max(scores, default=None),
         len(unassessed),
         unassessed[0].reason if unassessed else None,
     )
 
 
-def _answer(answers: set[str], unassessed: int, *, is_pending: bool) -> Answer:
+def _known_of(found: Found) -> dict[int, Row[Any]]:
+    """Give by instance what is known of it: also what was found before its file was removed."""
+    before = {row.instance_id: row for row in found.findings if row.assessed}
+    return {
+        instance: before.get(instance, row) if row.reason == REMOVED else row
+        for instance, row in told_of(found).items()
+    }
+
+
+def _left_of(found: Found, told: Mapping[int, Row[Any]]) -> Answer | None:
+    """Say what stands for images that nothing is told of; None when there are none."""
+    if found.instances and len(told) == len(found.instances):
+        return None
+    is_over = found.study.state in (StudyState.FAILED, StudyState.DISCARDED)
+    return Answer.NO_ANSWER if is_over else Answer.PENDING
+
+
+def _answer(answers: set[str], unassessed: int, left: Answer | None) -> Answer:
     for alarming in (Finding.PRESENT, Finding.UNDETERMINED):
         if alarming in answers:
             return Answer(alarming)
-    if is_pending:
-        return Answer.PENDING
+    if left is not None:
+        return left
     if answers:
         return Answer.ABSENT
-    return Answer.NOT_ASSESSED if unassessed else Answer.PENDING
+    return Answer.NOT_ASSESSED if unassessed else Answer.NO_ANSWER
 
 
 def _lines(session: Session, rows: Sequence[Row[Any]]) -> Iterator[Line]:
@@ -166,6 +184,8 @@ def _narrowed(wanted: Wanted) -> Iterator[Any]:
     if wanted.answer is Answer.PENDING:
         # Once it is quiet it is told in a moment, or given up, which is looked for by its state.
         yield studies.c.state == StudyState.RECEIVING
+    elif wanted.answer is Answer.NO_ANSWER:
+        yield studies.c.state == StudyState.FAILED
     elif wanted.answer is not None:
         yield _has_answer(wanted.answer)
 

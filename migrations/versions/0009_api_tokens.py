@@ -30,6 +30,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_tokens")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_api_tokens_token_hash")),
+        sqlite_autoincrement=True,  # no number is given twice, as on PostgreSQL
     )
     op.create_index("ix_api_tokens_user_id", "api_tokens", ["user_id"], unique=False)
 

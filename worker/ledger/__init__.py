@@ -20,6 +20,7 @@ from worker.ledger.catalogue import (
 )
 from worker.ledger.claiming import claim, due_bells
 from worker.ledger.commitments import save_commitment, save_request
+from worker.ledger.decisions import DecidedMeanwhile
 from worker.ledger.deliveries import (
     report_to_send,
     save_delivered,
@@ -97,6 +98,7 @@ __all__ = [
     "ON_THE_WAY",
     "Backlog",
     "Claim",
+    "DecidedMeanwhile",
     "FileVanished",
     "Holding",
     "LeaseLost",

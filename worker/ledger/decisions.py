@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from worker.states import DecisionAction, JobState
@@ -22,6 +22,15 @@ def dead_jobs(session: Session, study: Study) -> Sequence[Job]:
     """List what was given up of a study."""
     dead = (Job.study_id == study.id, Job.state == JobState.DEAD)
     return session.scalars(select(Job).where(*dead).order_by(Job.id)).all()
+
+
+class DecidedMeanwhile(Exception):
+    """Somebody decided about a study since it was looked at."""
+
+
+def last_decision(session: Session, study: Study) -> int:
+    """Give the id of the last decision about a study; 0 when there is none."""
+    return session.scalar(select(func.max(Decision.id)).where(Decision.study_id == study.id)) or 0
 
 
 def save_decision(

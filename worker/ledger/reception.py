@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.records import Outcome, Received
 from worker.ledger.jobs import dialect_of, has_dead_letters, insert_of, jobs, owe_all
-from worker.states import JobKind, StudyEvent, StudyState, after
+from worker.states import REMOVED, JobKind, StudyEvent, StudyState, after
 from worker.tables import Base
 
 studies, instances, findings, verdicts, receptions = (
@@ -173,20 +173,26 @@ def _known(
 def _enter_again(session: Session, received: Received, known: Any) -> bool:
     """Enter an instance whose file was removed; tell whether what was found of it stands.
 
-    Nothing is kept that other bytes could contradict: then they are what counts.
+    Nothing is kept that other bytes could contradict: then they are what counts. That a model could
+    not look at it, as it was removed, does not stand: it can now.
     """
     values = {"instance": known.id, **_instance_of(received, known.study_id), "removed_at": None}
     session.execute(_AGAIN, values)
     if known.sha256 != received.sha256:
         for statement in _UNFINDING:
             session.execute(statement, {"instance": known.id})
-    return bool(session.scalar(_IS_FOUND, {"instance": known.id}))
+    removed = session.execute(_UNREMOVING, {"instance": known.id})
+    assert isinstance(removed, CursorResult)  # what DELETE gives
+    return not removed.rowcount and bool(session.scalar(_IS_FOUND, {"instance": known.id}))
 
 
 _AGAIN = update(instances).where(instances.c.id == bindparam("instance"))
 _UNFINDING = tuple(
     delete(table).where(table.c.instance_id == bindparam("instance"))
     for table in (verdicts, findings)
+)
+_UNREMOVING = delete(findings).where(
+    findings.c.instance_id == bindparam("instance"), findings.c.reason == REMOVED
 )
 _IS_FOUND = select(exists().where(findings.c.instance_id == bindparam("instance")))
 

@@ -16,7 +16,14 @@ from sqlalchemy.orm import Session, undefer
 
 from worker.ledger.deliveries import settle_deliveries, withdraw
 from worker.ledger.jobs import Claim, locked, move, note_dead_letters, owe, settle
-from worker.states import CompanionKind, DeliveryState, JobKind, JobState, StudyEvent
+from worker.states import (
+    REMOVED,
+    CompanionKind,
+    DeliveryState,
+    JobKind,
+    JobState,
+    StudyEvent,
+)
 from worker.tables import (
     Base,
     Companion,
@@ -28,9 +35,6 @@ from worker.tables import (
     Report,
     Study,
 )
-
-# Why a model says nothing of an image that was removed before the model could see it.
-REMOVED = "REMOVED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
     move(study, StudyEvent.QUIET)
     instances = session.scalars(_INSTANCES, {"study": study_id}).all()
     rows = session.scalars(_FINDINGS, {"study": study_id}).all()
-    newest = _model_of(rows, len(instances))
+    newest = model_of([row.model_id for row in rows], len(instances))
     by_instance = {row.instance_id: row for row in rows if row.model_id == newest}
     unseen = [i for i in instances if i.id not in by_instance]
     missing = [i for i in unseen if i.removed_at is None]
@@ -121,13 +125,13 @@ def _told_as_removed(
     return told
 
 
-def _model_of(rows: Sequence[FindingRow], instances: int) -> int | None:
-    """Choose the model of a report from all findings of a study, the oldest first.
+def model_of(model_ids: Sequence[int], instances: int) -> int | None:
+    """Choose the model of a report by those of all findings of a study, the oldest first.
 
     Where workers with two models take turns, neither may ever have seen all since the last image.
     """
-    last = list(dict.fromkeys(row.model_id for row in reversed(rows)))
-    answers = Counter(row.model_id for row in rows)
+    last = list(dict.fromkeys(reversed(model_ids)))
+    answers = Counter(model_ids)
     whole = [model_id for model_id in last if answers[model_id] == instances]
     return next(iter([*whole, *last]), None)
 

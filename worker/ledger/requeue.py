@@ -9,7 +9,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from worker.ledger.commitments import forget_failures, withdraw_commitment
-from worker.ledger.decisions import dead_jobs, locked_study, save_decision
+from worker.ledger.decisions import (
+    DecidedMeanwhile,
+    dead_jobs,
+    last_decision,
+    locked_study,
+    save_decision,
+)
 from worker.ledger.deliveries import OF_A_DELIVERY
 from worker.ledger.jobs import move, owe
 from worker.ledger.outages import end_outage
@@ -18,7 +24,13 @@ from worker.tables import Delivery, Instance, Job, Report, Study
 
 
 def requeue(
-    session: Session, study_instance_uid: str, now: datetime, reason: str = "", person: str = ""
+    session: Session,
+    study_instance_uid: str,
+    now: datetime,
+    reason: str = "",
+    person: str = "",
+    *,
+    seen: int | None = None,
 ) -> int | None:
     """Owe a study again.
 
@@ -26,14 +38,27 @@ def requeue(
     report and, where the report does not change, its delivery. What was found of images that were
     removed stands; where neither an image nor the report is left, there is nothing to do.
 
+    Parameters
+    ----------
+    seen
+        Id of the last decision about the study that whoever decides knew of, 0 for none; None when
+        it does not matter.
+
     Returns
     -------
     int or None
         How many jobs are owed now; None when no such study is known.
+
+    Raises
+    ------
+    DecidedMeanwhile
+        When there is a decision that was not seen.
     """
     study = locked_study(session, study_instance_uid)
     if study is None:
         return None
+    if seen is not None and last_decision(session, study) != seen:
+        raise DecidedMeanwhile(study_instance_uid)
     dead = dead_jobs(session, study)
     save_decision(session, study, DecisionAction.REQUEUED, dead, reason, person, now)
     count = _revive(session, dead, now) if dead else _start_over(session, study, now)

@@ -80,6 +80,16 @@ def test_a_token_ends_on_its_day_or_when_it_is_revoked(accounts: Accounts) -> No
     assert found(accounts, other)
 
 
+def test_no_number_is_given_twice(accounts: Accounts) -> None:
+    """Whoever revokes by an old list would end another token."""
+    made(accounts)
+    number = rows(accounts)[0].id
+    accounts.do(tokens.revoke, number)
+    made(accounts)
+    with pytest.raises(UnknownToken):
+        accounts.do(tokens.revoke, number)
+
+
 @pytest.mark.parametrize("number", [-1, 0, 7, 1 << 70])
 def test_what_is_not_there_cannot_be_revoked(accounts: Accounts, number: int) -> None:
     with pytest.raises(UnknownToken):
