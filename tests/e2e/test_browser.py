@@ -17,6 +17,7 @@ import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from model.predict import Prediction
 from tests.e2e.programs import free_port
@@ -25,6 +26,7 @@ from tests.web import PASSWORD, Web
 from worker.access.roles import Role
 from worker.database import build_sessions
 from worker.tables import VerdictRow
+from worker.web import pages
 
 SERIOUS = {"serious", "critical"}
 # Read now: the tests themselves run without our settings.
@@ -119,6 +121,28 @@ def test_a_study_that_arrives_is_shown_without_a_reload(web: Web, page: Page) ->
     expect(page.locator(".worklist tbody")).to_contain_text("delivered")
     assert page.evaluate("() => window.stayed")
     expect(page.locator("#told")).to_have_text("The worklist has changed.")
+
+
+def test_a_list_that_cannot_be_brought_up_to_date_says_so(
+    web: Web, chromium: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(web) as address:
+        context = chromium.new_context(base_url=address)
+        page = context.new_page()
+        page.goto("/")
+        page.get_by_label("Name").fill("admin")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.locator("#stale")).to_be_hidden()
+
+        def away(*_: object) -> None:
+            raise OperationalError("SELECT", {}, Exception("away"))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pages, "page", away)
+            expect(page.locator("#stale")).to_contain_text("not up to date since")
+        expect(page.locator("#stale")).to_be_hidden()
+        context.close()
 
 
 def test_everything_can_be_reached_by_keyboard(web: Web, page: Page) -> None:
@@ -253,7 +277,7 @@ def test_without_a_script_everything_can_be_read(web: Web, chromium: Browser) ->
         page.get_by_label("Name").fill("admin")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
-        expect(page.locator("h1")).to_have_text("Pneumonia, 90.0 %")
+        expect(page.locator("h1")).to_have_text("Pneumonia (highest score 90.0 %)")
         expect(page.locator(".radiograph")).to_be_visible()
         page.get_by_role("button", name="Disagree").click()
         expect(page.locator("#verdicts-1")).to_contain_text("admin disagrees: no pneumonia")

@@ -25,6 +25,7 @@ from worker.access.names import LONGEST, normalised
 NAME_AND_ADDRESS = RateLimitItemPerMinute(5)
 ADDRESS = RateLimitItemPerMinute(20)
 NAME = RateLimitItemPerMinute(100)
+_NEWS = RateLimitItemPerMinute(1)
 # Pairs of names and addresses that are remembered as known.
 _MOST_KNOWN = 10_000
 
@@ -83,6 +84,14 @@ class Attempts:
             self._known.move_to_end(pair)
             while len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
+
+    def is_news(self, address: str) -> bool:
+        """Tell whether nobody was refused from an address in this minute yet.
+
+        What is written down of each would fill the disk.
+        """
+        with self._lock:
+            return self._limiter.hit(_NEWS, "refused", _network(address))
 
     def _keys(self, pair: tuple[str, str]) -> list[Key]:
         """Name the counts of a try."""

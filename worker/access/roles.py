@@ -13,8 +13,8 @@ class Role(StrEnum):
     """What a user may do; each may also do what those before it may."""
 
     VIEWER = "viewer"  # look at studies
-    READER = "reader"  # also agree or disagree with findings, requeue and discard
-    ADMIN = "admin"  # also users and settings
+    READER = "reader"  # also agree or disagree with findings
+    ADMIN = "admin"  # also requeue, users and settings
 
     def allows(self, needed: Role) -> bool:
         """Tell whether this role is enough where `needed` is asked for."""

@@ -9,10 +9,10 @@ from collections.abc import Collection
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import DBAPIError
 from starlette.routing import Mount
 
 from worker.audit.trail import NotRecorded
+from worker.database import DATABASE_AWAY
 from worker.web import agreeing, images, judging, pages, signing
 from worker.web.api import app as api
 from worker.web.gate import SignInNeeded, ask_to_sign_in
@@ -23,17 +23,19 @@ from worker.web.templates import STATIC, render
 log = logging.getLogger(__name__)
 
 
-def build(services: Services, hosts: Collection[str]) -> FastAPI:
+def build(services: Services, hosts: Collection[str], *, tls_only: bool = False) -> FastAPI:
     """Build the application.
 
     Parameters
     ----------
     hosts
         Names that it answers to.
+    tls_only
+        Whether to refuse what did not come by TLS, to here or to a proxy that is trusted.
     """
     app = FastAPI(title="cxr-worker", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = services
-    app.add_middleware(SafeAnswers, hosts=hosts)
+    app.add_middleware(SafeAnswers, hosts=hosts, tls_only=tls_only)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.router.routes.append(_whole(Mount(api.PATH, api.build(services), name="api")))
     for part in (signing, pages, images, judging, agreeing):
@@ -41,7 +43,8 @@ def build(services: Services, hosts: Collection[str]) -> FastAPI:
     app.add_exception_handler(SignInNeeded, ask_to_sign_in)
     app.add_exception_handler(HTTPException, _say_what_is_wrong)
     app.add_exception_handler(RequestValidationError, _say_what_is_not_understood)
-    app.add_exception_handler(DBAPIError, _say_that_the_database_is_away)
+    for away in DATABASE_AWAY:
+        app.add_exception_handler(away, _say_that_the_database_is_away)
     app.add_exception_handler(NotRecorded, _say_that_nothing_can_be_written_down)
     return app
 

@@ -11,7 +11,7 @@ from worker.access.admins import has_admin
 from worker.access.attempts import Attempts
 from worker.access.errors import UnknownUser
 from worker.access.first import FirstToken
-from worker.access.roles import Identity
+from worker.access.roles import LOCAL, Identity
 from worker.database import SessionFactory
 
 
@@ -92,8 +92,16 @@ class Doors:
         except UnknownUser:  # disabled in this very moment
             return None
 
-    def sign_in_first(self, token: str) -> tuple[Identity, str] | None:
-        """Let in who has the first token of a machine that has no administrator yet."""
+    def sign_in_first(self, token: str, address: str) -> tuple[Identity, str] | None:
+        """Let in who has the first token of a machine that has no administrator yet.
+
+        Raises
+        ------
+        TooManyTries
+            When there were too many of late from this address.
+        """
+        if not self.attempts.may_try(LOCAL, address):
+            raise TooManyTries
         with self.reading() as session:
             identity = self.first.check(session, token)
         return None if identity is None else self._begin(identity)

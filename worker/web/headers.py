@@ -41,10 +41,12 @@ class SafeAnswers:
     ----------
     hosts : collection of str
         Names, in lower case, without a port.
+    tls_only : bool
+        Whether to refuse what did not come by TLS, to here or to a proxy that is trusted.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
-        self._app, self._hosts = app, frozenset(hosts)
+    def __init__(self, app: ASGIApp, hosts: Collection[str], *, tls_only: bool = False) -> None:
+        self._app, self._hosts, self._tls_only = app, frozenset(hosts), tls_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -57,16 +59,19 @@ class SafeAnswers:
                 self._complete(MutableHeaders(scope=message), scope)
             await send(message)
 
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        refusal = self._refusal(scope, Headers(scope=scope))
         await (refusal or self._app)(scope, receive, send_safely)
 
-    def _refusal(self, method: str, headers: Headers) -> PlainTextResponse | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> PlainTextResponse | None:
+        if self._tls_only and scope["scheme"] != "https":
+            words = "Only TLS is taken, here or by a proxy of CXR_WEB_PROXIES that says so.\n"
+            return PlainTextResponse(words, 403)
         host = headers.get("host", "")
         if _name_of(host) not in self._hosts:
             words = f"{host} is not one of CXR_WEB_HOSTS, the names that this server answers to.\n"
             return PlainTextResponse(words, 400)
         # Browsers say it by themselves, other clients do not (W3C, Fetch Metadata).
-        if method not in _ASKING and headers.get("sec-fetch-site", "none") not in _OURS:
+        if scope["method"] not in _ASKING and headers.get("sec-fetch-site", "none") not in _OURS:
             return PlainTextResponse("Another site sent this; it is not done.\n", 403)
         if "transfer-encoding" in headers:
             return PlainTextResponse("Say how long it is (Content-Length).\n", 411)

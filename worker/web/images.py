@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -24,6 +25,9 @@ router = APIRouter()
 
 # Of the longer side, in pixels: what a screen shows.
 _LONGEST: Final = 2048
+# Images that are read at once: each takes its pixels, several times, in memory.
+_AT_ONCE: Final = threading.BoundedSemaphore(2)
+_PATIENCE_S: Final = 20.0
 # Said to a script that draws the samples itself.
 _ROWS, _COLUMNS = "X-Rows", "X-Columns"
 
@@ -86,6 +90,8 @@ def _pixels(
 ) -> NDArray[np.float32]:
     """Read an image, (rows, columns) in [0, 1], air dark, not larger than a screen shows it."""
     _, shown = _shown(services, request, who, uid, sop_instance_uid)
+    if not _AT_ONCE.acquire(timeout=_PATIENCE_S):
+        raise HTTPException(503, "Too many images are asked for; try again soon.")
     try:
         return _reduced(_read(services, shown))
     except InstanceError as error:
@@ -96,6 +102,8 @@ def _pixels(
         raise HTTPException(404, "The image is gone from the archive.") from error
     except (DecoderAway, MemoryError, OSError) as error:
         raise HTTPException(503, "There is no means to decode it just now.") from error
+    finally:
+        _AT_ONCE.release()
 
 
 def _read(services: Services, shown: Shown) -> NDArray[np.float32]:

@@ -71,7 +71,9 @@ def verdict(
     audited.acted(services, request, who, found, what)
     _save(services, uid, _new(sop_instance_uid, words, judged, who))
     if "HX-Request" not in request.headers:
-        return RedirectResponse(f"/studies/{uid}#judged-{number}", 303)
+        return RedirectResponse(
+            f"/studies/{uid}#judged-{found.images[number - 1].instance.id}", 303
+        )
     found, number = _shown(services, uid, sop_instance_uid)
     return render(request, "verdicts.html", {"shown": found.images[number - 1]}, who)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, time, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
 from hashlib import sha256
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator
+from pydicom import Dataset
 
-from worker import chart, given_up
+from worker import chart, given_up, ledger
 from worker.access.roles import Identity, Role
 from worker.describing import facts_of
 from worker.reading import ArchiveAway, FileGone, read_header
-from worker.report_text import TextLine, text_of
+from worker.report_text import order_of, text_of
 from worker.states import StudyState
 from worker.web import audited
 from worker.web.gate import Given, Watcher, Whoever, at_least, sent_by_our_page
@@ -25,6 +26,12 @@ from worker.worklist import Answer, Order, Wanted, page
 
 router = APIRouter()
 
+Reason = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00]*$"),
+]
+# A day that there may be studies of.
+Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 1, 1))]
 # The most urgent are looked for among the studies of so many days, where no day is named.
 _URGENT_DAYS: Final = 1
 
@@ -35,11 +42,11 @@ class Filters(BaseModel):
     Days are days of this machine's time zone.
     """
 
-    words: str = ""
+    words: Annotated[str, StringConstraints(strip_whitespace=True, max_length=256)] = ""
     state: StudyState | None = None
     answer: Answer | None = None
-    begin: datetime | None = None
-    end: datetime | None = None
+    begin: Day | None = None
+    end: Day | None = None
     order: Order = Order.NEWEST
 
     @field_validator("state", "answer", "begin", "end", mode="before")
@@ -47,18 +54,24 @@ class Filters(BaseModel):
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
 
+    @field_validator("words")
+    @classmethod
+    def _is_text(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("has a character that no text has")
+        return value
+
     def wanted(self, now: datetime) -> Wanted:
         """Say what is looked for."""
-        since, until = _midnight(self.begin), _midnight(self.end)
-        if self.order is Order.URGENT and since is None and not self.words:
+        since = None if self.begin is None else _midnight(self.begin)
+        until = None if self.end is None else _midnight(self.end + timedelta(days=1))
+        if self.order is Order.URGENT and not (self.begin or self.end or self.words):
             since = now - timedelta(days=_URGENT_DAYS)
-        if until is not None:
-            until += timedelta(days=1)
         return Wanted(self.words, self.state, self.answer, since, until, self.order)
 
 
-def _midnight(day: datetime | None) -> datetime | None:
-    return None if day is None else datetime.combine(day.date(), time()).astimezone()
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time()).astimezone()
 
 
 class Place(Filters):
@@ -90,6 +103,7 @@ def rows(request: Request, services: Given, who: Watcher, place: AtPlace) -> Res
     shown = _rows(services, place)
     if place.seen == shown["seen"]:
         return Response(status_code=204)
+    audited.searched(services, request, who, place.given())  # names patients it did not before
     return render(request, "rows.html", shown, who)
 
 
@@ -107,29 +121,42 @@ def _rows(services: Services, place: Place) -> dict[str, Any]:
 
 @router.get("/studies/{uid}")
 def study(request: Request, services: Given, who: Whoever, uid: str) -> Response:
-    """Show a study."""
-    with services.reading() as session:
-        found = chart.chart(session, uid)
-    if found is None:
-        raise HTTPException(404, "No such study is here.")
+    """Show a study, its images as its report numbers them."""
+    found = _found(services, uid)
     audited.viewed(services, request, who, found)
-    text, problem = _report_text(services, found)
-    may_judge = who.role.allows(Role.READER)
-    shown = {"chart": found, "text": text, "problem": problem, "may_judge": may_judge}
+    report, problem = _report(services, found)
+    if report is not None:
+        found = _found(services, uid, order_of(report))
+    shown = {
+        "chart": found,
+        "text": [] if report is None else text_of(report),
+        "problem": problem,
+        "may_judge": who.role.allows(Role.READER),
+    }
     return render(request, "study.html", shown, who)
 
 
-def _report_text(services: Services, found: chart.Chart) -> tuple[list[TextLine], str]:
+def _found(services: Services, uid: str, order: Sequence[str] = ()) -> chart.Chart:
+    with services.reading() as session:
+        found = chart.chart(session, uid, order)
+    if found is None:
+        raise HTTPException(404, "No such study is here.")
+    return found
+
+
+def _report(services: Services, found: chart.Chart) -> tuple[Dataset | None, str]:
     """Read the last report; say what is the matter when it cannot be read."""
     reports = found.line.found.reports
     if not reports:
-        return [], ""
+        return None, ""
+    if reports[-1].removed_at is not None:
+        return None, "The report's file is kept here no longer; the destinations have it."
     try:
-        return text_of(read_header(services.desk.archive, reports[-1].path)), ""
+        return read_header(services.desk.archive, reports[-1].path), ""
     except ArchiveAway as error:
-        return [], f"The archive cannot be read just now ({error})."
+        return None, f"The archive cannot be read just now ({error})."
     except FileGone as error:
-        return [], f"The report {error}."
+        return None, f"The report cannot be read: {error}."
 
 
 @router.post("/studies/{uid}/requeue", dependencies=[Depends(sent_by_our_page)])
@@ -138,15 +165,18 @@ def requeue(
     services: Given,
     who: Annotated[Identity, Depends(at_least(Role.ADMIN))],
     uid: str,
-    reason: Annotated[str, Form(min_length=1, max_length=500)],
+    reason: Annotated[Reason, Form()],
+    seen: Annotated[int, Form(ge=0, lt=2**63)],
 ) -> Response:
-    """Do a study again."""
-    with services.reading() as session:
-        found = chart.chart(session, uid)
-    if found is None:
-        raise HTTPException(404, "No such study is here.")
-    audited.acted(services, request, who, found, "requeue")
-    list(given_up.requeue(services.desk, [uid], reason.strip(), services.announce, who.name))
+    """Do a study again, unless somebody else decided so since the page was made."""
+    audited.acted(services, request, who, _found(services, uid), "requeue")
+    try:
+        again = given_up.requeue(
+            services.desk, [uid], reason, services.announce, who.name, seen=seen
+        )
+        list(again)
+    except ledger.DecidedMeanwhile as error:
+        raise HTTPException(409, "Somebody requeued it meanwhile; load the page again.") from error
     return RedirectResponse(f"/studies/{uid}", 303)
 
 

@@ -21,6 +21,7 @@ from worker.desk import Bell, Desk
 from worker.settings import Settings
 from worker.web.app import build
 from worker.web.doors import Doors
+from worker.web.patience import ImpatientProtocol
 from worker.web.services import Services
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _run(
 def _config(settings: Settings, services: Services) -> uvicorn.Config:
     certificate, key = settings.web_files or (None, None)
     return uvicorn.Config(
-        build(services, settings.web_hosts),
+        build(services, settings.web_hosts, tls_only=not settings.is_web_for_us_alone),
+        http=ImpatientProtocol,
         host=settings.web_bind,
         port=settings.web_port or 0,
         ssl_certfile=certificate,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from worker.access.roles import Identity
+from worker.access.roles import LOCAL, Identity
 from worker.audit.schema import Outcome
 from worker.web import audited
 from worker.web.doors import TooManyTries
@@ -24,10 +25,10 @@ _SLOWLY = "There were too many tries; wait a minute."
 @router.get("/sign-in")
 def ask(request: Request, services: Given, to: str = "/", token: str = "") -> Response:
     """Ask who it is; a link with the first token, which a new machine prints, says it already."""
-    if token:
-        opened = services.doors.sign_in_first(token)
-        return _let_in(request, services, opened, to, "local")
-    return _form(request, services, to)
+    if not token:
+        return _form(request, services, to)
+    address = _address_of(request)
+    return _try(request, services, LOCAL, to, lambda: services.doors.sign_in_first(token, address))
 
 
 @router.post("/sign-in")
@@ -39,11 +40,29 @@ def sign_in(
     to: Annotated[str, Form(max_length=2000)] = "/",
 ) -> Response:
     """Let somebody in."""
-    address = request.client.host if request.client else ""
+    address = _address_of(request)
+    return _try(
+        request, services, name, to, lambda: services.doors.sign_in(name, password, address)
+    )
+
+
+def _address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _try(
+    request: Request,
+    services: Services,
+    name: str,
+    to: str,
+    sign_in: Callable[[], tuple[Identity, str] | None],
+) -> Response:
+    """Try to let somebody in; of those who try too often only the first is written down."""
     try:
-        opened = services.doors.sign_in(name, password, address)
+        opened = sign_in()
     except TooManyTries:
-        audited.signed_in(services, request, name, Outcome.SERIOUS_FAILURE)
+        if services.doors.attempts.is_news(_address_of(request)):
+            audited.signed_in(services, request, name, Outcome.SERIOUS_FAILURE)
         return _form(request, services, to, _SLOWLY, 429)
     return _let_in(request, services, opened, to, name)
 
@@ -69,6 +88,8 @@ def _let_in(
     audited.signed_in(services, request, name, outcome)
     if opened is None:
         return _form(request, services, to, _WRONG, 401)
+    if before := session_token(request):
+        services.doors.sign_out(before)
     answer = RedirectResponse(_inside(to), 303)
     let_in(request, answer, opened[1])
     return answer

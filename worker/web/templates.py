@@ -30,6 +30,7 @@ WORDS: Final = {
     "ABSENT": "no pneumonia",
     "NOT_ASSESSED": "not assessed",
     "PENDING": "pending",
+    "NO_ANSWER": "no answer",
 }
 
 

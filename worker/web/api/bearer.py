@@ -83,7 +83,8 @@ def _identify(request: Request) -> Identity:
     try:
         caller = services.doors.identify_program(token.strip(), address)
     except TooManyTries:
-        audited.signed_in(services, request, STRANGER, Outcome.SERIOUS_FAILURE)
+        if services.doors.strangers.is_news(address):
+            audited.signed_in(services, request, STRANGER, Outcome.SERIOUS_FAILURE)
         wait = {"Retry-After": str(_WAIT_S)}
         words = "There were too many wrong tokens; wait a minute."
         raise HTTPException(429, words, wait) from None

@@ -60,6 +60,22 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (told && event.target.closest(".worklist")) told.textContent = "The worklist has changed.";
 });
 
+// A list that is not up to date must not look as if it were.
+let upToDateAt = new Date();
+document.addEventListener("htmx:afterRequest", (event) => {
+  const stale = document.getElementById("stale");
+  if (!stale || !event.target.closest(".worklist")) return;
+  if (event.detail.successful) upToDateAt = new Date();
+  stale.classList.toggle("hidden", event.detail.successful);
+  stale.textContent = event.detail.successful ? "" :
+    `This list is not up to date since ${upToDateAt.toLocaleTimeString()}: the server does not answer as it should.`;
+});
+
+// A decision is sent once.
+document.addEventListener("submit", (event) => {
+  if (event.target.matches("form[data-once]")) event.target.querySelector("button").disabled = true;
+});
+
 // --- an image -------------------------------------------------------------------------------
 
 const STEP = 0.02; // of all grey values, for a press of a key
@@ -70,7 +86,7 @@ class Viewer {
     this.image = this.frame.querySelector(".radiograph");
     this.output = section.querySelector(".window");
     this.reset();
-    section.querySelector(".reset").addEventListener("click", () => { this.reset(); this.draw(); });
+    section.querySelector(".reset").addEventListener("click", () => { this.reset(); if (this.canvas) this.draw(); });
     section.querySelector(".fade")?.addEventListener("input", (event) => this.fade(event.target.value));
     this.frame.addEventListener("pointerdown", (event) => this.grab(event));
     this.frame.addEventListener("keydown", (event) => this.press(event));

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.testclient import TestClient
 
 from tests.ward import Ward
 from tests.web import PASSWORD, Web
 from worker.access.roles import Role
+from worker.web.app import build
 
 
 @pytest.fixture
@@ -59,6 +61,17 @@ def test_what_another_site_sends_is_not_done(web: Web, site: str, status: int) -
         sent = browser.client.post("/sign-in", data=data, headers={"Sec-Fetch-Site": site})
         assert sent.status_code == status
         assert browser.get("/sign-in", headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+def test_where_others_come_only_tls_is_taken(web: Web) -> None:
+    app = build(web.services, {"testserver"}, tls_only=True)
+    with (
+        TestClient(app, "http://testserver") as plain,
+        TestClient(app, "https://testserver") as tls,
+    ):
+        answer = plain.get("/sign-in")
+        assert (answer.status_code, "CXR_WEB_PROXIES" in answer.text) == (403, True)
+        assert tls.get("/sign-in").status_code == 200
 
 
 def test_what_is_too_long_or_of_no_length_is_refused(web: Web) -> None:

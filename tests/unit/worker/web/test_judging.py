@@ -64,7 +64,10 @@ def test_a_reader_says_what_they_think_and_it_is_shown_with_name_and_time(web: W
     assert rows(web) == [("PRESENT", "DISAGREE", "NORMAL", "reader")]
     assert "reader disagrees: no pneumonia, <time" in page
     assert "<q>&lt;b&gt;motion&lt;/b&gt;</q>" in page
-    assert "image 1: reader disagrees: no pneumonia (&lt;b&gt;motion&lt;/b&gt;)" in page
+    assert (
+        "image not in the report yet: reader disagrees: no pneumonia (&lt;b&gt;motion&lt;/b&gt;)"
+        in page
+    )
 
 
 def test_the_script_gets_the_verdicts_alone(web: Web) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.web import Web
 from worker.access.roles import Role
 from worker.audit.trail import NotRecorded
 from worker.tables import Decision
+from worker.web.pages import Filters
 
 MARKUP = "<script>alert(1)</script>"
 
@@ -197,6 +200,89 @@ def test_filters_narrow_and_what_is_empty_does_not(web: Web, query: str) -> None
             assert study not in browser.get(f"/?{other}&end=").text
 
 
+def test_a_day_ends_at_midnight_also_when_it_has_25_hours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        wanted = Filters(begin="2026-10-25", end="2026-10-25").wanted(datetime.now(UTC))
+        assert wanted.since == datetime(2026, 10, 24, 22, tzinfo=UTC)
+        assert wanted.until == datetime(2026, 10, 25, 23, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_most_urgent_until_a_day_are_of_any_day_before(web: Web) -> None:
+    study = reported(web)
+    web.ward.clock.forward(timedelta(days=3).total_seconds())
+    with web.browser("viewer") as browser:
+        assert study not in browser.get("/?order=urgent").text
+        assert study in browser.get("/?order=urgent&end=2026-11-24").text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "begin=0001-01-01", "end=9999-12-31", "begin=99999999999", "begin=1e300", "words=%00",
+        f"words={'x' * 300}", "start=-1",
+    ],
+)  # fmt: skip
+def test_what_no_form_of_ours_asks_for_is_an_error_of_who_asks(web: Web, query: str) -> None:
+    with web.browser("viewer") as browser:
+        assert browser.get(f"/?{query}").status_code == 422
+
+
+def test_a_search_is_written_down_whatever_stands_around_it(web: Web) -> None:
+    with web.browser("viewer") as browser:
+        browser.get("/", params={"words": " " * 1200 + "SOMEBODY"})
+    (query,) = re.findall(r"<ParticipantObjectQuery>([^<]+)<", web.audited())[-1:]
+    assert b"SOMEBODY" in base64.b64decode(query)
+
+
+def test_lines_that_a_page_asks_for_by_itself_are_written_down_when_they_are_shown(
+    web: Web,
+) -> None:
+    reported(web)
+    with web.browser("viewer") as browser:
+        before = web.audited().count("\n")
+        page = browser.get("/rows?words=PID1").text
+        assert "PID1" in page
+        assert web.audited().count("\n") == before + 1
+        again = re.search(r'hx-get="([^"]+)"', page)
+        assert again
+        assert browser.get(again[1].replace("&amp;", "&")).status_code == 204
+        assert web.audited().count("\n") == before + 1
+
+
+def test_who_tries_without_end_does_not_fill_the_disk(web: Web) -> None:
+    with web.browser() as browser:
+        for _ in range(30):
+            browser.sign_in("viewer", "wrong")
+        before = len(web.audited())
+        for _ in range(30):
+            assert browser.sign_in("viewer", "wrong").status_code == 429
+            assert browser.get("/sign-in?token=wrong").status_code in (401, 429)
+        assert web.audited()[before:].count("\n") <= 6
+
+
+def test_signing_in_anew_ends_the_session_before(web: Web) -> None:
+    with web.browser("viewer") as browser:
+        kept = dict(browser.client.cookies)
+        assert browser.sign_in("admin").status_code == 303
+        browser.client.cookies.clear()
+        browser.client.cookies.update(kept)
+        assert browser.get("/").status_code == 303
+
+
+def test_a_reason_of_blanks_is_none(web: Web) -> None:
+    study = reported(web)
+    with web.browser("admin") as browser:
+        assert browser.post(f"/studies/{study}/requeue", reason="  ", seen="0").status_code == 422
+    assert not web.ward.all(Decision)
+
+
 def test_what_is_not_understood_is_said(web: Web) -> None:
     with web.browser("viewer") as browser:
         answer = browser.get("/?state=SOMETHING&begin=yesterday")
@@ -276,7 +362,7 @@ def test_what_is_not_here_is_not_found(web: Web, path: str) -> None:
 def test_an_administrator_has_a_study_done_again_and_says_why(web: Web) -> None:
     study = reported(web)
     with web.browser("admin") as browser:
-        answer = browser.post(f"/studies/{study}/requeue", reason="wrong window")
+        answer = browser.post(f"/studies/{study}/requeue", reason="wrong window", seen="0")
         assert answer.headers["location"] == f"/studies/{study}"
     (decision,) = web.ward.all(Decision)
     assert (decision.person, decision.reason) == ("admin", "wrong window")
@@ -289,7 +375,9 @@ def test_others_may_not(web: Web, role: Role) -> None:
     study = reported(web)
     with web.browser(role.value) as browser:
         assert "Requeue this study" not in browser.get(f"/studies/{study}").text
-        assert browser.post(f"/studies/{study}/requeue", reason="please").status_code == 403
+        assert (
+            browser.post(f"/studies/{study}/requeue", reason="please", seen="0").status_code == 403
+        )
     assert not web.ward.all(Decision)
     assert "/requeue" in web.audited()
 
@@ -297,7 +385,7 @@ def test_others_may_not(web: Web, role: Role) -> None:
 def test_a_form_of_another_site_does_nothing(web: Web) -> None:
     study = reported(web)
     with web.browser("admin") as browser:
-        for data in ({"reason": "x"}, {"reason": "x", "csrf": "0" * 64}):
+        for data in ({"reason": "x", "seen": "0"}, {"reason": "x", "seen": "0", "csrf": "0" * 64}):
             answer = browser.client.post(f"/studies/{study}/requeue", data=data)
             assert answer.status_code == 403
     assert not web.ward.all(Decision)
@@ -339,5 +427,5 @@ def test_no_name_and_no_id_of_a_patient_is_in_the_log(
         browser.get("/?words=PLANTED-ID")
         for path in paths_of(study, only_instance(web)):
             browser.get(path)
-        browser.post(f"/studies/{study}/requeue", reason="again")
+        browser.post(f"/studies/{study}/requeue", reason="again", seen="0")
     assert "planted" not in caplog.text.lower()
