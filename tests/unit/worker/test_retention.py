@@ -17,6 +17,7 @@ from dicom_node.query import Wanted
 from tests.fakes import COMPUTED_RADIOGRAPHY, FakeClassifier, model_info, new_uid
 from tests.keeping import DAY, PICTURES, Attic, kept_as_promised
 from tests.light_report import light_reports
+from tests.nodes import wait_until
 from tests.validation import dciodvfy_errors
 from tests.ward import PACS, words
 from worker import holdings, ledger, removing, retention
@@ -551,11 +552,9 @@ def test_files_that_cannot_be_removed_are_promised_no_longer_and_go_later(
         stopped = threading.Event()
         thread = threading.Thread(target=retention.run, args=(ward.desk, stopped, 0.01))
         thread.start()
-        while len(caplog.records) < 2:
-            pass
+        wait_until(lambda: "Read-only file system" in caplog.text)
         stopped.set()
         thread.join()
-    assert "Read-only file system" in caplog.text
     assert ward.removals() == [("IMAGES", "AGE", 1)]
     assert len(ward.files()) == 2
     ward.turn()
