@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,6 +101,7 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
     ----------
     DICOM PS3.4 B.2.3
     """
+    began_at = time.perf_counter()
     try:
         with _content(event, archive) as (source, keep):
             header = _checked_header(source, event.request)
@@ -107,7 +109,7 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
                 log.info("not kept, a cxr-worker made it: %s", header["SOPInstanceUID"])
                 return Reply(Status.SUCCESS)
             uids = header["StudyInstanceUID"], header["SOPInstanceUID"]
-            received = _received(event, header, keep(*uids))
+            received = _received(event, header, keep(*uids), began_at)
             outcome = _recorded(received, record)
             if outcome is Outcome.VANISHED:
                 received = replace(received, path=archive.write(*uids, _whole(source)).path)
@@ -170,7 +172,7 @@ def _checked_header(source: bytes | BinaryIO, request: Any) -> dict[str, str]:
     return header
 
 
-def _received(event: Any, header: dict[str, str], stored: StoredFile) -> Received:
+def _received(event: Any, header: dict[str, str], stored: StoredFile, began_at: float) -> Received:
     vars(event.assoc)[_HAS_SENT] = True
     return Received(
         sop_instance_uid=header["SOPInstanceUID"],
@@ -188,6 +190,7 @@ def _received(event: Any, header: dict[str, str], stored: StoredFile) -> Receive
         size=stored.size,
         sha256=stored.sha256,
         received_at=datetime.now(UTC),
+        storing_s=time.perf_counter() - began_at,
     )
 
 

@@ -17,7 +17,7 @@ class Received:
 
     Every attribute of the data set is a str, "" when it is absent or empty. `association_id` is
     unique to the association that it came by; `path`, `size` and `sha256` are the archive's;
-    `received_at` is in UTC.
+    `received_at` is in UTC, and `storing_s` seconds after the last byte of the request.
     """
 
     sop_instance_uid: str
@@ -35,6 +35,7 @@ class Received:
     size: int
     sha256: str
     received_at: datetime
+    storing_s: float = 0.0
 
 
 class Outcome(enum.Enum):

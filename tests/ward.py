@@ -98,8 +98,7 @@ class Ward:
 
     def answer(self, commitment: Commitment) -> bool:
         """Have a destination answer to the node."""
-        with self.sessions() as session, session.begin():
-            return ledger.save_commitment(session, commitment, self.clock())
+        return node.taker(self.sessions, self.clock)(commitment)
 
     def work(self, seconds: float = 0) -> None:
         """Do all that is due, and what becomes due in the next `seconds`."""

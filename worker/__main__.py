@@ -122,12 +122,13 @@ def up() -> None:
     Ctrl-C stops all.
     """
     with lasting():
-        from worker import composition, database
+        from worker import composition, database, tracing
         from worker import up as supervisor
 
     settings = _start("up")
     composition.model_info()
     composition.require_certificates()
+    tracing.require(settings)
     if settings.database_url.startswith("sqlite") and database.is_older(composition.engine()):
         database.upgrade(settings.database_url)
     database.require_schema(composition.engine())
@@ -151,7 +152,7 @@ def up() -> None:
 def node() -> None:
     """Receive studies, and answer for them: Storage, Commitment and Query/Retrieve SCP."""
     with lasting():
-        from worker import archiving, composition, metrics, monitoring, tasks
+        from worker import archiving, composition, metrics, monitoring, tasks, tracing
         from worker import node as reception
         from worker import up as supervisor
         from worker.clock import clock_of
@@ -161,6 +162,7 @@ def node() -> None:
 
     stopped = _stop_event()
     settings = _start_role(stopped, "node")
+    tracing.start(settings, "node")
     engine, archive = composition.engine(), composition.archive()
     reading = build_reading_sessions(engine)
     archiving.wait_for_archive(archive, reading, stopped, monitoring.beat)
@@ -178,6 +180,7 @@ def node() -> None:
             monitoring.beat()
     running.shutdown(grace_s=10, finish_s=10)
     doorbell.stop()
+    tracing.stop()
 
 
 @app.command(rich_help_panel="Run")
@@ -199,12 +202,13 @@ def worker(
     In one worker for both queues, classification waits for deliveries.
     """
     with lasting():
-        from worker import composition, tasks
+        from worker import composition, tasks, tracing
 
     names = [name.strip() for name in queues.split(",")]
     settings = _start_role(threading.Event(), tasks.role_of(names))
     if not set(names) <= {"gpu", "io"}:
         raise typer.BadParameter("the queues are gpu and io", param_hint="--queues")
+    tracing.require(settings)
     if "gpu" in names:
         composition.model_info()
     composition.engine().dispose()

@@ -13,6 +13,7 @@ from worker import ledger, metrics
 from worker.database import DATABASE_AWAY
 from worker.desk import Desk
 from worker.ledger import Claim, LeaseLost, NewFinding
+from worker.tracing import Steps
 
 if TYPE_CHECKING:
     from model.predict import ModelInfo
@@ -57,6 +58,22 @@ def save_answers(
             _count(answer, info)
     with desk.sessions() as session:
         return ledger.ready_studies(session, (c.study_id for c in claims), now, desk.silence)
+
+
+def tell_answers(steps: Steps, claims: Sequence[Claim], answers: Mapping[int, Answer]) -> None:
+    """Tell the traces of a batch, by study, why images were not assessed, or are tried again."""
+    for study_id in {claim.study_id for claim in claims}:
+        mine = [answers[claim.subject_id] for claim in claims if claim.study_id == study_id]
+        found = [answer for answer in mine if isinstance(answer, NewFinding)]
+        reasons = sorted({str(each.reason) for each in found if not each.assessed})
+        if reasons:
+            steps.note(study_id, not_assessed=reasons)
+        for answer in mine:
+            if isinstance(answer, str):  # its words may be anything
+                steps.failed(_WORDS.get(type(answer), MODEL_FAILURE), study_id)
+
+
+_WORDS: dict[type, str] = {Away: "AWAY", Scarce: "SCARCE", Gone: "GONE"}
 
 
 def _count(answer: Answer, info: ModelInfo) -> None:

@@ -13,14 +13,15 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from worker import ledger, metrics
-from worker.answers import Answer, Away, save_answers
+from worker import ledger, metrics, tracing
+from worker.answers import Answer, Away, save_answers, tell_answers
 from worker.desk import GO_ON_S, Bell, Desk, held
 from worker.explaining import Explain, explained
 from worker.ledger import Claim, NewFinding
 from worker.metrics import Stage, timed
 from worker.preparing import Input, Prepared, Preparing, prepare_batch
 from worker.states import JobKind
+from worker.tracing import Steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,7 @@ class _Batch:
 
     claims: Sequence[Claim]
     prepared: Prepared
+    steps: Steps
     lease: AbstractContextManager[Any]
 
 
@@ -139,12 +141,13 @@ class _Work:
         limit_s = self.desk.settings.step_limit_s * (2 if ahead else 1)
         with ExitStack() as lease:
             lease.enter_context(held(self.desk, claims, limit_s))
+            steps = lease.enter_context(tracing.taken(self.desk, claims))
             with self.desk.sessions() as session:
                 instances = ledger.claimed_instances(session, claims)
             claims = [claim for claim in claims if claim.subject_id in instances]  # not erased
-            with timed(Stage.PREPARE):
+            with timed(Stage.PREPARE), steps.part(Stage.PREPARE):
                 prepared = prepare_batch(self.desk, self.classifier, claims, instances)
-            return _Batch(claims, prepared, lease.pop_all())
+            return _Batch(claims, prepared, steps, lease.pop_all())
 
     def _finish(self, batch: _Batch, helper: Executor | None = None) -> _Batch | None:
         """Answer a batch while a helper begins the following one; give that.
@@ -170,10 +173,12 @@ class _Work:
     def _answer(self, batch: _Batch) -> None:
         """Have a batch answered, and save what was found."""
         inputs, answers = batch.prepared.inputs, dict(batch.prepared.answers)
-        answers |= _predict(self.classifier, inputs, self.desk.settings.population)
+        with batch.steps.part(Stage.PREDICT):
+            answers |= _predict(self.classifier, inputs, self.desk.settings.population)
         if self.explain is not None:
             images = {key: each.image for key, each in inputs.items()}
             answers |= explained(self.explain, images, answers)
+        tell_answers(batch.steps, batch.claims, answers)
         if save_answers(self.desk, self.classifier.info, batch.claims, answers):
             self.announce(Bell(JobKind.REPORT))
 

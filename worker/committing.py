@@ -14,7 +14,7 @@ from dicom_node.errors import AssociationRejected, ConfigurationError, PeerError
 from dicom_node.peer import Peer
 from dicom_node.records import Commitment, Reference
 from dicom_node.status import describe
-from worker import ledger
+from worker import ledger, tracing
 from worker.delivering import ASK_AGAIN_S, LIMIT, tls_context
 from worker.desk import Bell, Desk, held
 from worker.destinations import Destination
@@ -69,7 +69,11 @@ def commit(desk: Desk, destination: str, ask: Request, announce: Callable[[Bell]
     if not claims:
         return 0
     limit_s = LIMIT * desk.settings.delivery_timeout_s
-    with held(desk, claims, limit_s), about(destination=destination):
+    with (
+        held(desk, claims, limit_s),
+        about(destination=destination),
+        tracing.working(desk, claims, destination=destination),
+    ):
         _ask(desk, claims, desk.settings.destination(destination), ask)
     announce(Bell(JobKind.COMMIT, destination))
     return len(claims)
@@ -83,6 +87,7 @@ def _ask(desk: Desk, claims: Sequence[Claim], destination: Destination, ask: Req
             ledger.drop(session, claims)
     elif claims[0].tries > most:  # claimed alone, as it is not the first try
         words = f"{destination.peer} did not answer {most} requests to commit itself"
+        tracing.failed("NOT_ANSWERED")
         _give_up(desk, claims, words)
     else:
         transaction_uid = f"2.25.{uuid.uuid4().int}"  # PS3.5 B.2
@@ -107,14 +112,17 @@ def _request(
                 timeout_s=settings.delivery_timeout_s, tls=tls_context(desk, destination),
             )  # fmt: skip
     except (ReportRefused, AssociationRejected) as error:
+        tracing.failed(error)
         if len(claims) > 1:  # one of them may be why: what has failed is claimed alone
             _ask_again(desk, claims, str(error), ALONE_S)
         else:
             _give_up(desk, claims, str(error))
     except (PeerError, ConfigurationError) as error:
+        tracing.failed(error)
         log.warning("%d reports are not confirmed yet: %s", len(claims), error)
         _ask_again(desk, claims, str(error), ASK_AGAIN_S, counts=False)
     else:
+        tracing.note(outcome="ASKED" if result is None else "ANSWERED")
         _ask_again(desk, claims, "not answered yet", ANSWER_S)
         if result is not None:
             _save(desk, peer, result)

@@ -24,6 +24,11 @@ _ANSWERS = (
 )
 
 
+def sop_class_word(sop_class_uid: str) -> str:
+    """Name a SOP class by a word of a closed list."""
+    return _SOP_CLASSES.get(sop_class_uid, OTHER)
+
+
 def _shown(status: int) -> str:
     return f"0x{status:04X}"
 
@@ -51,5 +56,4 @@ class CountingWatch(Watch):
         metrics.observe(metrics.STAGE_SECONDS, seconds, stage=Stage.STORE)
         metrics.count(metrics.RESPONSES, status=_shown(status))
         if status == Status.SUCCESS:
-            sop_class = _SOP_CLASSES.get(sop_class_uid, OTHER)
-            metrics.count(metrics.RECEIVED, sop_class=sop_class)
+            metrics.count(metrics.RECEIVED, sop_class=sop_class_word(sop_class_uid))

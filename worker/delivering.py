@@ -17,7 +17,7 @@ from dicom_node.errors import AssociationRejected, ConfigurationError, PeerError
 from dicom_node.peer import Peer
 from dicom_node.status import describe, is_success
 from dicom_node.tls import client_context
-from worker import ledger, metrics
+from worker import ledger, metrics, tracing
 from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held, release
 from worker.destinations import Destination
@@ -201,7 +201,8 @@ def _deliver_claimed(
             _count(destination, Outcome.GIVEN_UP)
             continue
         try:
-            with about(destination=str(destination.peer)):
+            name = str(destination.peer)
+            with about(destination=name), tracing.working(desk, [claim], destination=name):
                 asked |= _deliver_one(desk, claim, destination, line)
         except LeaseLost:
             log.info("delivery %d is out of date or was taken over", claim.subject_id)
@@ -214,6 +215,7 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, line: _Line
     with desk.sessions() as session, session.begin():
         row = ledger.report_to_send(session, claim)
         if row is None:
+            tracing.note(outcome="SUPERSEDED")
             return False
         if destination.companions:
             wanted = ledger.companions_of(session, row.id, destination.companions)
@@ -238,6 +240,8 @@ def _deliver_one(desk: Desk, claim: Claim, destination: Destination, line: _Line
         if not line.has_answered:  # there can be no outage after that: it would end the line
             ledger.end_outage(session, str(destination.peer))
     line.has_answered = True
+    status = f"0x{delivered.status:04X}"
+    tracing.note(outcome=Outcome.DELIVERED.upper(), revision=row.revision, status=status)
     _count(destination, Outcome.DELIVERED)
     log.info("report %s is delivered to %s: %s", uid, destination.peer, answer)
     return commit
@@ -270,6 +274,7 @@ def _save_failure(
     desk: Desk, claim: Claim, destination: Destination, uid: str, error: Exception, words: str
 ) -> None:
     """Save what went wrong: for a person, or for another try."""
+    tracing.failed(error)
     status = getattr(error, "status", None)
     elsewhere = isinstance(error, ArchiveAway | ConfigurationError | PeerError) and status is None
     with desk.sessions() as session, session.begin():
@@ -277,7 +282,9 @@ def _save_failure(
             return  # what a sender says that was overtaken may not be true any more
         due_at = _next_try(desk, session, claim, destination, error)
         ledger.save_failed_delivery(session, claim, status, words, due_at, counts=not elsewhere)
-    _count(destination, Outcome.TRIED_AGAIN if due_at else Outcome.GIVEN_UP)
+    outcome = Outcome.TRIED_AGAIN if due_at else Outcome.GIVEN_UP
+    tracing.note(outcome=outcome.upper())
+    _count(destination, outcome)
     next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"
     log.warning("report %s to %s: %s; %s", uid, destination.peer, words, next_try)
 

@@ -36,6 +36,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         ("decoders", _decoders),
         *([("tls", _tls)] if settings.tls_files else []),
         *([("audit", _audit)] if settings.audit_syslog else []),
+        *([("traces", _traces)] if settings.otlp_endpoint else []),
         ("destinations", _destinations),
         ("deliveries", _deliveries),
     ]
@@ -92,6 +93,19 @@ def _archive(settings: Settings) -> Check:
         return Check("archive", found, "make room: instances are refused with 0xA700")
     low = free < reserve + LOW_SPACE_BYTES
     return Check("archive", found, "make room soon" if low else "")
+
+
+def _traces(settings: Settings) -> Check:
+    from worker import tracing
+
+    tracing.require(settings)
+    from worker.collector import address_of, takes_traces
+
+    where = address_of(settings)
+    if takes_traces(settings):
+        return Check("traces", f"{where} takes them")
+    advice = "start the collector, or correct CXR_OTLP_ENDPOINT and CXR_OTLP_HEADERS_FILE"
+    return Check("traces", f"{where} does not take them", f"{advice}; nothing else waits for it")
 
 
 def _may_be_ours(settings: Settings, archive: Archive) -> bool:

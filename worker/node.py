@@ -23,7 +23,7 @@ from dicom_node.storage_scp import (
 )
 from dicom_node.tls import client_context, server_context
 from dicom_node.watch import Watch
-from worker import holdings, ledger
+from worker import holdings, ledger, tracing
 from worker.clock import local_time
 from worker.database import SessionFactory
 from worker.desk import Bell
@@ -68,27 +68,32 @@ def recorder(
         try:
             with turn, sessions() as session, session.begin():
                 outcome = ledger.record(session, entered, quiet=quiet, is_there=is_there)
+                origin = tracing.origin(session, entered.study_instance_uid)
         except ledger.FileVanished:
             return Outcome.VANISHED
         if outcome is Outcome.STORED:
             ring(Bell(JobKind.CLASSIFY), None)
-        _tell_of(received.study_instance_uid, received.association_id)
+        trace_id = tracing.received(origin, entered, outcome, (clock or local_time)())
+        _tell_of(received.study_instance_uid, received.association_id, trace_id)
         return outcome
 
     return record
 
 
 @lru_cache(maxsize=1024)
-def _tell_of(study_instance_uid: str, association_id: str) -> None:
+def _tell_of(study_instance_uid: str, association_id: str, trace_id: str) -> None:
     """Write, once, by which association a study comes; what is done with it names the study."""
-    with about(study_instance_uid=study_instance_uid):
+    with about(study_instance_uid=study_instance_uid), about(**tracing.named(trace_id)):
         log.info("study %s comes by association %s", study_instance_uid, association_id)
 
 
-def closer(sessions: SessionFactory, ring: Ring) -> Callable[[str], None]:
+def closer(
+    sessions: SessionFactory, ring: Ring, clock: Clock = local_time
+) -> Callable[[str], None]:
     """Make the callback for an association's end: its studies are due when they were quiet."""
 
     def close(association_id: str) -> None:
+        tracing.association_ended(association_id, clock())
         with sessions() as session, session.begin():
             due_at = ledger.close_association(session, association_id)
         if due_at is not None:
@@ -102,7 +107,10 @@ def taker(sessions: SessionFactory, clock: Clock) -> Callable[[Commitment], bool
 
     def take(commitment: Commitment) -> bool:
         with sessions() as session, session.begin():
-            return ledger.save_commitment(session, commitment, clock())
+            is_ours = ledger.save_commitment(session, commitment, clock())
+            asked = tracing.asked(session, commitment.transaction_uid)
+        tracing.answered(asked, clock())
+        return is_ours
 
     return take
 
@@ -167,7 +175,7 @@ def start(
     turn = threading.Lock() if settings.database_url.startswith("sqlite") else nullcontext()
     services = Services(
         record=recorder(sessions, settings.quiet_s, ring, clock, turn, archive.has),
-        on_association_closed=closer(sessions, ring),
+        on_association_closed=closer(sessions, ring, clock),
         failure_of=holdings.committer(reading, archive),
         on_commitment=taker(sessions, clock),
         find=holdings.finder(reading, archive),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from dicom_node.correlation import about, also_about
 from dicom_node.errors import InstanceError
-from worker import ledger
+from worker import ledger, tracing
 from worker.companions import write_companions
 from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held, release
@@ -51,7 +51,7 @@ def report(desk: Desk, announce: Callable[[Bell], None]) -> int:
                 if number and is_over():
                     release(desk, claims[number:])
                     break
-                with about():
+                with about(), tracing.working(desk, [claim]):
                     _report_or_say_why(desk, claim, announce, owed)
         if is_over():
             announce(Bell(JobKind.REPORT))
@@ -98,15 +98,18 @@ def _report_or_say_why(
     if claim.deaths >= desk.settings.max_attempts:
         with desk.sessions() as session, session.begin():
             ledger.bury(session, claim, "it ended its worker each time")
+        tracing.failed("WORKER_FAILURE")
         return
     try:
         _report_one(desk, claim, announce, owed)
-    except LeaseLost:
+    except LeaseLost as error:
+        tracing.failed(error)
         uid = _study_uid(desk, claim)
         log.info("study %s changed while it was reported; it is reported anew", uid)
         with desk.sessions() as session, session.begin():
             ledger.take_death_back(session, claim)
     except ArchiveAway as error:
+        tracing.failed(error)
         log.warning("study %s cannot be reported now: %s", _study_uid(desk, claim), error)
         with desk.sessions() as session, session.begin():
             ledger.put_back(session, claim, desk.shortly(), str(error), counts=False)
@@ -131,6 +134,7 @@ def _report_one(
         finish_removals(desk, story.study.study_instance_uid)
         story = _gathered(desk, claim)
     if story is None:
+        tracing.note(outcome="CLASSIFIED_FIRST")
         announce(Bell(JobKind.CLASSIFY))
         return
     with timed(Stage.REPORT):
@@ -146,6 +150,7 @@ def _write_and_save(desk: Desk, claim: Claim, story: Story) -> None:
     destinations = [str(each.peer) for each in desk.settings.destinations]
     with desk.sessions() as session, session.begin():
         ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
+    tracing.note(revision=new.revision)
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
 
 
@@ -172,6 +177,7 @@ def _study_uid(desk: Desk, claim: Claim) -> str:
 
 
 def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:
+    tracing.failed(error)
     told = isinstance(error, InstanceError | FileGone)
     words = str(error) if told else type(error).__name__
     with desk.sessions() as session, session.begin():

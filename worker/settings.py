@@ -22,6 +22,7 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from worker.destinations import Destination, KnownPeer
 from worker.settings_file import PREFIX, given_values
+from worker.settings_tracing import TracingSettings
 from worker.settings_values import (
     AETitle,
     AETitles,
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 MOST_DAYS = 36_525
 
 
-class Settings(WebSettings):
+class Settings(WebSettings, TracingSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
@@ -447,7 +448,7 @@ def _sentence(error: Any) -> str:
 
 
 def describe_settings() -> list[tuple[str, str, str]]:
-    """List every setting as (key, default, meaning), those of the web pages last."""
+    """List every setting as (key, default, meaning), those of other modules last."""
     fields = {name: Settings.model_fields[name] for name in _in_order()}
     return [
         (_key(name), _shown(field.default), field.description or "")
@@ -455,8 +456,14 @@ def describe_settings() -> list[tuple[str, str, str]]:
     ]
 
 
+PARTS: tuple[type[BaseSettings], ...] = (TracingSettings, WebSettings)
+
+
 def _in_order() -> list[str]:
-    return sorted(Settings.model_fields, key=lambda name: name in WebSettings.model_fields)
+    def part(name: str) -> int:
+        return next((i for i, each in enumerate(PARTS, 1) if name in each.model_fields), 0)
+
+    return sorted(Settings.model_fields, key=part)
 
 
 def _shown(default: object) -> str:

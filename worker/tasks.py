@@ -20,7 +20,7 @@ from kombu.transport import virtual
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
-from worker import composition, logs, metrics, monitoring
+from worker import composition, logs, metrics, monitoring, tracing
 from worker.desk import GO_ON_S, Bell
 from worker.lasting import lasting
 from worker.ledger import BY_DESTINATION
@@ -217,9 +217,17 @@ def _get_ready_to_be_watched(sender: Any, **_: Any) -> None:
 
         def start(self, worker: Any) -> None:  # noqa: ARG002
             monitoring.start(composition.settings(), _role(), beats_itself=True)
+            if "gpu" not in app.amqp.queues.consume_from:  # else the children work
+                _start_traces()
 
     monitoring.prepare(composition.settings(), _role())
     sender.app.steps["worker"].add(Watched)
+
+
+@signals.worker_shutdown.connect
+@signals.worker_process_shutdown.connect
+def _send_last_spans(**_: Any) -> None:
+    tracing.stop()
 
 
 @signals.worker_init.connect
@@ -240,6 +248,7 @@ def _warn_of_a_shared_gpu(sender: Any, **_: Any) -> None:
 def _warm_up(**_: Any) -> None:
     """Load the network, and what explains it, in each child that serves the gpu queue."""
     monitoring.start_forked(str(getattr(current_process(), "index", 0)))
+    _start_traces()
     if "gpu" in app.amqp.queues.consume_from:
         _import_what_is_needed("gpu")
         try:
@@ -253,6 +262,13 @@ def _warm_up(**_: Any) -> None:
         log.info("model %s %s is loaded, on %s", info.name, info.version, classifier.engine)
         monitoring.answers_with(classifier)
         mark_ready("worker-gpu")
+
+
+def _start_traces() -> None:
+    try:
+        tracing.start(composition.settings(), _role())
+    except PacsWorkerError as error:
+        log.error("%s", error)  # noqa: TRY400  the line says it all
 
 
 @signals.worker_ready.connect

@@ -52,6 +52,7 @@ README = (ROOT / "README.md").read_text()
 DATABASE = (ROOT / "docs" / "database.md").read_text()
 CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text()
 MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
+TRACES = MONITORING.split("## Traces\n", 1)[1]
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 
@@ -60,6 +61,11 @@ def section(document: str, heading: str) -> str:
     level = heading.count("#")
     below = document.split(f"{heading}\n", 1)[1]
     return re.split(rf"^#{{1,{level}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+TELLING_SPANS = (
+    "spans", "answers", "reporting", "delivering", "committing", "tracing", "classifying",
+)  # fmt: skip
 
 
 def rows(markdown: str) -> list[list[str]]:
@@ -420,6 +426,34 @@ def test_every_page_and_check_is_described() -> None:
     assert {"/metrics", "/healthz", "/readyz"} <= pages
     checks = {row[0].strip("`") for row in rows(section(MONITORING, "## Health"))}
     assert {"database", "archive", "room", "model", "broker"} <= checks
+
+
+def test_every_span_and_its_attributes_are_described_and_no_others() -> None:
+    code = "".join((ROOT / "worker" / f"{name}.py").read_text() for name in TELLING_SPANS)
+    spans = re.findall(
+        r"`([a-z ]+)`",
+        "".join(row[0] for row in rows(section(MONITORING, "### What a span means"))[:13]),
+    )
+    steps = [kind.lower() for kind in states.JobKind]
+    parts = {"prepare", "predict", "study", "association", "receive", "wait for answer"}
+    assert set(spans) == {*steps, *(f"wait for {step}" for step in steps)} | parts
+    assert len(spans) == len(set(spans))
+    described = re.findall(
+        r"`cxr\.(\w+)`",
+        "".join(row[0] for row in rows(section(MONITORING, "### What a span means"))),
+    )
+    assert all(re.search(rf'\b{name}=|"{name}"', code) for name in described)
+    noted = re.findall(r"tracing\.note\(([^\n]*)\)\n|steps\.note\(([^\n]*)\)\n", code)
+    used = set(re.findall(r"(\w+)=", " ".join("".join(each) for each in noted)))
+    used |= set(re.findall(r'"(\w+)": ', (ROOT / "worker" / "spans.py").read_text()))
+    assert used - {"service"} <= set(described)
+
+
+def test_settings_of_traces_are_described_with_their_defaults() -> None:
+    described = {row[0].strip("`"): row[1].strip("`") for row in rows(TRACES)}
+    for key, default, _ in describe_settings():
+        if key.startswith(("CXR_OTLP", "CXR_TRACES")):
+            assert described[key].startswith(default or "none")
 
 
 # --- all documents ---------------------------------------------------------------------------

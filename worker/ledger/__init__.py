@@ -50,6 +50,7 @@ from worker.ledger.jobs import (
     put_back,
     take_death_back,
 )
+from worker.ledger.origins import Asked, Origin, asked, origin_of, origins
 from worker.ledger.outages import end_outage, failures_of, outages, save_outage
 from worker.ledger.reception import FileVanished, close_association, record
 from worker.ledger.removals import (
@@ -96,6 +97,7 @@ from worker.ledger.verdicts import (
 __all__ = [
     "BY_DESTINATION",
     "ON_THE_WAY",
+    "Asked",
     "Backlog",
     "Claim",
     "DecidedMeanwhile",
@@ -107,10 +109,12 @@ __all__ = [
     "NewFinding",
     "NewReport",
     "NewVerdict",
+    "Origin",
     "Owed",
     "Place",
     "Rule",
     "Story",
+    "asked",
     "backlog",
     "begin_erasure",
     "begin_removal",
@@ -144,6 +148,8 @@ __all__ = [
     "named_paths",
     "newest_paths",
     "oldest",
+    "origin_of",
+    "origins",
     "outages",
     "owe",
     "put_back",

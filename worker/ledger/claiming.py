@@ -118,7 +118,7 @@ def claim(
     taken = fresh if fresh and fresh[0] is due[0] else due[:1]
     if taken:
         session.execute(_LEASING, {"ids": [job.id for job in taken], "until": now + lease})
-    return [_claimed(kind, job) for job in taken]
+    return [_claimed(kind, job, now) for job in taken]
 
 
 _TURN = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("place"))))
@@ -143,7 +143,7 @@ def _due(kind: JobKind) -> Select[Any]:
         free = select(destination).where(*_free(kind, destination, NOW))
         destination = free.scalar_subquery()  # type: ignore[assignment]
     return (
-        select(c.id, c.subject_id, c.study_id, c.state, c.token, c.attempts, c.deaths)
+        select(c.id, c.subject_id, c.study_id, c.state, c.token, c.attempts, c.deaths, c.due_at)
         .where(*_due_terms(kind, destination, NOW, SINCE))
         .order_by(c.due_at, c.id)
         .limit(bindparam("limit"))
@@ -151,11 +151,12 @@ def _due(kind: JobKind) -> Select[Any]:
     )
 
 
-def _claimed(kind: JobKind, job: Row[Any]) -> Claim:
+def _claimed(kind: JobKind, job: Row[Any], now: datetime) -> Claim:
     deaths = job.deaths + (job.state == JobState.LEASED)
     return Claim(
-        job.id, job.token + 1, kind, job.subject_id, job.study_id, job.attempts + 1, deaths
-    )
+        job.id, job.token + 1, kind, job.subject_id, job.study_id, job.attempts + 1, deaths,
+        job.due_at, now,
+    )  # fmt: skip
 
 
 # --- what the relay announces ----------------------------------------------------------------

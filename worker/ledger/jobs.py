@@ -43,7 +43,10 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Work that this process holds until its lease expires."""
+    """Work that this process holds until its lease expires.
+
+    It waited from `due_at` to `claimed_at`: since it was owed, or since another try of it was due.
+    """
 
     job_id: int
     token: int
@@ -52,6 +55,8 @@ class Claim:
     study_id: int
     attempts: int
     deaths: int = 0
+    due_at: datetime | None = None
+    claimed_at: datetime | None = None
 
     @property
     def tries(self) -> int:

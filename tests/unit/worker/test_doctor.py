@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from dicom_node.decoders import DecoderState
 from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from tests.certificates import Authority
+from tests.collectors import Collector
+from tests.e2e.programs import free_port
 from tests.fakes import model_info
 from tests.ledgers import PACS, Desk
 from tests.syslog_receiver import SyslogReceiver
@@ -341,3 +343,23 @@ def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     gone = TlsFiles(*(tmp_path / name for name in "abc"))
     check = examine(settings(tmp_path, **with_tls(gone)))["tls"]
     assert check.advice.startswith("CXR_TLS_AUTHORITY: ")
+
+
+def test_a_collector_that_takes_traces_is_healthy(tmp_path: Path) -> None:
+    with Collector().listening() as collector:
+        check = examine(settings(tmp_path, CXR_OTLP_ENDPOINT=collector.url))["traces"]
+    assert check.healthy
+    assert check.found == f"127.0.0.1:{collector.port} takes them"
+    assert (collector.paths, collector.spans) == (["/v1/traces"], [])
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"])
+def test_a_collector_that_takes_no_traces_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    collector = Collector(free_port(), answer=answer)
+    with collector.listening() if answer else nullcontext():
+        check = examine(settings(tmp_path, CXR_OTLP_ENDPOINT=collector.url))["traces"]
+    assert "CXR_OTLP_HEADERS_FILE" in check.advice
+    assert check.found == f"127.0.0.1:{collector.port} does not take them"

@@ -99,6 +99,7 @@ def _receive(ask: Ask) -> None:
     cases = {"new study": new, "known study": second, "duplicate": new, "conflict": elsewhere}
     for case, each in cases.items():
         ask(f"record: {case}", lambda s, each=each: ledger.record(s, each, quiet=QUIET))
+    ask("origin_of", lambda s: ledger.origin_of(s, new.study_instance_uid))
     ask("close_association", lambda s: ledger.close_association(s, "new"))
 
 
@@ -181,6 +182,7 @@ def _classify(ask: Ask, model: int) -> None:
     claims = _claim(ask, CLASSIFY, 8)
     assert len(claims) == 8
     ask("claimed_instances", lambda s: ledger.claimed_instances(s, claims))
+    ask("origins", lambda s: ledger.origins(s, [each.study_id for each in claims]))
     ask("extend", lambda s: ledger.extend(s, claims[0], NOW + timedelta(seconds=300)))
     ask("save_finding", lambda s: ledger.save_finding(s, claims[0], model, FOUND, NOW))
     rest = dict.fromkeys(claims[6:], FOUND)
@@ -231,6 +233,7 @@ def _commit(desk: Desk, ask: Ask) -> None:
             .where(CommitmentRequest.transaction_uid == "1.2.9")
         ).all()
     assert len(asked) == len(about) == 3
+    assert len(ask("asked", lambda s: ledger.asked(s, "1.2.9"))) == 3
     answer = Commitment("1.2.9", (str(about[0]),), ((str(about[1]), 0x0112),))
     ask("save_commitment", lambda s: ledger.save_commitment(s, answer, NOW))
 

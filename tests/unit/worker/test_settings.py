@@ -63,12 +63,15 @@ WRONG = {
     "CXR_AUDIT_SYSLOG": ["syslog.example.org", "host:0", "host:99999", ":6514", "tls://h:6514"],
     "CXR_LOG_FORMAT": ["xml", "JSON"],
     "CXR_METRICS_PORT": ["0", "70000", "http", "11112"],
+    "CXR_OTLP_ENDPOINT": ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "off"],
+    "CXR_TRACES_SAMPLE": ["-0.1", "1.5", "10%", "nan"],
 }  # fmt: skip
 # Any path and any host name may be right; these fail when they are used.
 FREE = {
     "CXR_HOME", "CXR_BIND", "CXR_METRICS_BIND", "CXR_ARCHIVE", "CXR_MODEL",
     "CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY",
     "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
+    "CXR_OTLP_HEADERS_FILE",
     "CXR_AUDIT_FILE", "CXR_AUDIT_AUTHORITY", "CXR_AUDIT_CERTIFICATE", "CXR_AUDIT_KEY",
 }  # fmt: skip
 TLS = {"CXR_TLS_CERTIFICATE": "c.pem", "CXR_TLS_KEY": "k.pem", "CXR_TLS_AUTHORITY": "a.pem"}
