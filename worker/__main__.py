@@ -75,11 +75,13 @@ def _start_role(stopped: threading.Event, role: str) -> Any:
 
     Whoever asks meanwhile learns that; a worker cannot tell before its children are forked off.
     """
-    from worker import composition, database, monitoring
+    from worker import composition, database, monitoring, tracing
     from worker import up as supervisor
 
     supervisor.die_with_parent()
     settings = _start(role)
+    if role.startswith(("node", "worker")):
+        tracing.require(settings)
     if not role.startswith("worker"):
         monitoring.start(settings, role)
     database.wait_for_schema(composition.engine(), stopped, monitoring.beat)
@@ -202,13 +204,12 @@ def worker(
     In one worker for both queues, classification waits for deliveries.
     """
     with lasting():
-        from worker import composition, tasks, tracing
+        from worker import composition, tasks
 
     names = [name.strip() for name in queues.split(",")]
     settings = _start_role(threading.Event(), tasks.role_of(names))
     if not set(names) <= {"gpu", "io"}:
         raise typer.BadParameter("the queues are gpu and io", param_hint="--queues")
-    tracing.require(settings)
     if "gpu" in names:
         composition.model_info()
     composition.engine().dispose()

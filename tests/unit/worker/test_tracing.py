@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.correlation import fields
 from dicom_node.errors import ConfigurationError, InvalidInstance, PeerError, ReportRefused
+from tests.e2e.programs import clean_environment
 from tests.fakes import NOON, answered
 from tests.ward import PACS, Killed, Ward, chest
 from worker import ledger, tracing
@@ -52,6 +53,13 @@ class Traced:
 
 
 @pytest.fixture
+def traced_twice(tmp_path: Path, sessions: sessionmaker[Session]) -> Iterator[Traced]:
+    """On each kind of database: the time in an id must come back as it went in."""
+    yield Traced(Ward(tmp_path, sessions))
+    tracing.stop()
+
+
+@pytest.fixture
 def traced(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Iterator[Traced]:
     yield Traced(Ward(tmp_path, sqlite_sessions))
     tracing.stop()
@@ -72,10 +80,11 @@ def seconds(span: ReadableSpan) -> float:
     return (span.end_time - span.start_time) / 1e9
 
 
-def test_a_study_is_one_trace_below_its_first_instance(traced: Traced) -> None:
-    traced.ward.receive_study()
-    work(traced.ward)
-    spans = traced.spans()
+def test_a_study_is_one_trace_below_its_first_instance(traced_twice: Traced) -> None:
+    traced_twice.ward.clock.forward(0.123457)
+    traced_twice.ward.receive_study()
+    work(traced_twice.ward)
+    spans = traced_twice.spans()
     assert len({span.context.trace_id for span in spans}) == 1
     (root,) = [span for span in spans if span.parent is None]
     assert root.name == "study"
@@ -346,6 +355,21 @@ def test_without_its_extra_the_start_says_what_to_install() -> None:
     last = done.stderr.splitlines()[-1]
     assert "CXR_OTLP_ENDPOINT" in last
     assert "cxr-worker[tracing]" in last
+
+
+@pytest.mark.parametrize("role", ["up", "node", "worker"])
+def test_a_role_does_not_start_with_traces_that_it_cannot_send(tmp_path: Path, role: str) -> None:
+    environ = clean_environment(
+        CXR_HOME=str(tmp_path / "home"), CXR_OTLP_ENDPOINT="http://127.0.0.1:4318",
+        CXR_OTLP_HEADERS_FILE=str(tmp_path / "none"),
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", role], capture_output=True, text=True, check=False,
+        env=environ, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "cxr-worker: CXR_OTLP_HEADERS_FILE: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- settings --------------------------------------------------------------------------------
