@@ -146,7 +146,7 @@ class _Work:
                 instances = ledger.claimed_instances(session, claims)
             claims = [claim for claim in claims if claim.subject_id in instances]  # not erased
             with timed(Stage.PREPARE), steps.part(Stage.PREPARE):
-                prepared = prepare_batch(self.desk, self.classifier, claims, instances)
+                prepared = prepare_batch(self.desk, self.classifier, claims, instances, steps)
             return _Batch(claims, prepared, steps, lease.pop_all())
 
     def _finish(self, batch: _Batch, helper: Executor | None = None) -> _Batch | None:

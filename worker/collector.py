@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -103,8 +105,19 @@ def address_of(settings: Settings) -> str:
 
 
 def _exporter(settings: Settings) -> OTLPSpanExporter:
-    headers = settings.otlp_headers() or None
-    return OTLPSpanExporter(endpoint=settings.otlp_traces_url, headers=headers)
+    session = requests.Session()
+    session.hooks["response"].append(_refuse_detour)
+    return OTLPSpanExporter(
+        endpoint=settings.otlp_traces_url,
+        headers=settings.otlp_headers() or None,
+        session=session,
+    )
+
+
+def _refuse_detour(answer: requests.Response, *_: Any, **__: Any) -> None:
+    """Take a redirection for the failure that it is: by it spans arrive nowhere."""
+    if 300 <= answer.status_code < 400:
+        raise requests.exceptions.InvalidURL("the collector is elsewhere")
 
 
 def _have_heard_by(handler: logging.Handler) -> None:

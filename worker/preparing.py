@@ -16,6 +16,7 @@ from worker.desk import Desk
 from worker.ledger import Claim, NewFinding
 from worker.reading import ArchiveAway, FileGone, open_stored, pixels_of
 from worker.tables import Instance
+from worker.tracing import NOTHING, Steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,11 @@ class Prepared:
 
 
 def prepare_batch(
-    desk: Desk, classifier: Preparing, claims: Sequence[Claim], instances: dict[int, Instance]
+    desk: Desk,
+    classifier: Preparing,
+    claims: Sequence[Claim],
+    instances: dict[int, Instance],
+    steps: Steps = NOTHING,
 ) -> Prepared:
     """Prepare each claimed instance, or answer it where there is nothing to prepare.
 
@@ -65,13 +70,16 @@ def prepare_batch(
     ----------
     instances
         What is claimed, by id.
+    steps
+        Name the traces in the lines of the log.
     """
 
     def one(claim: Claim) -> Input | Answer:
         instance = instances[claim.subject_id]
         # The archive keeps the instances of a study in a folder of its name.
         study_uid = instance.path.partition("/")[0]
-        with about(study_instance_uid=study_uid, sop_instance_uid=instance.sop_instance_uid):
+        known = {"study_instance_uid": study_uid, "sop_instance_uid": instance.sop_instance_uid}
+        with about(**known, **steps.log_fields(claim.study_id)):
             if claim.deaths >= MOST_DEATHS:
                 log.error("%s ended its worker %d times", instance.sop_instance_uid, claim.deaths)
                 return NewFinding(assessed=False, reason=WORKER_FAILURE)

@@ -25,7 +25,6 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
-    format_trace_id,
     set_span_in_context,
 )
 
@@ -141,7 +140,7 @@ class Tracer:
         }  # fmt: skip
         within = set_span_in_context(association, Context())
         self.begin("receive", within, began_at, SpanKind.SERVER, attributes).end(_ns(now))
-        return format_trace_id(trace.trace_id)
+        return _hex(trace.trace_id)
 
     def _association(
         self, trace: Trace, origin: Origin, association_id: str, began_at: datetime
@@ -221,10 +220,10 @@ class _Taken(Steps):
     ) -> None:
         self._tracer, self._spans, self._clock = tracer, spans, clock
 
-    def log_fields(self) -> dict[str, str]:
+    def log_fields(self, study_id: int | None = None) -> dict[str, str]:
         """Name the trace, where all is about one study."""
-        ids = [format_trace_id(span.get_span_context().trace_id) for span in self._spans.values()]
-        return named(ids[0]) if len(ids) == 1 else {}
+        mine = self._of(study_id)
+        return named(_hex(mine[0].get_span_context().trace_id)) if len(mine) == 1 else {}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -275,6 +274,10 @@ def _fail(span: Span, reason: str) -> None:
 
 def _named(attributes: Mapping[str, Value]) -> dict[str, Value]:
     return {f"cxr.{name}": value for name, value in attributes.items()}
+
+
+def _hex(trace_id: int) -> str:
+    return f"{trace_id:032x}"
 
 
 def _ns(at: datetime) -> int:

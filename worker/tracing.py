@@ -49,8 +49,8 @@ class Steps:
         """Tell how long a part of the step takes."""
         return nullcontext()
 
-    def log_fields(self) -> dict[str, str]:
-        """Give what lines of the log say of it."""
+    def log_fields(self, study_id: int | None = None) -> dict[str, str]:  # noqa: ARG002
+        """Give what lines of the log say of it, or of one of its studies."""
         return {}
 
     def note(self, study_id: int | None = None, /, **attributes: Value) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -110,6 +111,16 @@ def test_a_refused_report_is_an_error_with_its_status(town: Town) -> None:
     town.pacs.status = 0x0000
 
 
+def test_a_child_that_follows_one_that_was_killed_goes_on_in_the_trace(town: Town) -> None:
+    for child in town.house.role("worker", "gpu").children():
+        child.kill()
+    study = town.house.send_study()
+    town.house.wait_for_state("DELIVERED", study)
+    (span,) = [span for span in town.whole_trace(study) if span.name == "classify"]
+    before = {each.instance for each in town.collector.named("classify")} - {span.instance}
+    assert before  # another process
+
+
 def test_nothing_of_a_patient_and_no_uid_reaches_the_collector(town: Town) -> None:
     sent = b"".join(town.collector.bodies)
     assert b"receive" in sent  # it would be seen
@@ -120,8 +131,6 @@ def test_nothing_of_a_patient_and_no_uid_reaches_the_collector(town: Town) -> No
 
 
 def test_with_its_collector_hanging_the_work_goes_on_and_the_end_comes(town: Town) -> None:
-    import threading
-
     town.collector.hangs = threading.Event()
     study = town.house.send_study()
     town.house.wait_for_state("DELIVERED", study)

@@ -98,6 +98,7 @@ def test_a_collector_that_is_away_is_told_of_once_and_once_when_it_is_back(
     [
         b"HTTP/1.1 500 Oh no\r\nContent-Length: 6\r\n\r\nsecret",
         b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 307 There\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 503 Later\r\nRetry-After: 99999\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort",
         b"\x00\xff nonsense",

@@ -288,13 +288,20 @@ def test_every_role_chooses_the_same_studies(
     tracing.stop()
 
 
-def test_lines_of_the_log_name_the_trace(traced: Traced) -> None:
+def test_lines_of_the_log_name_the_trace(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
     traced.ward.receive_study()
     seen: list[str] = []
-    traced.ward.send.during = lambda: seen.append(fields().get("trace_id", ""))
+    prepare = traced.ward.classifier.prepare
+
+    def note(*_: object) -> None:
+        seen.append(fields().get("trace_id", ""))
+
+    monkeypatch.setattr(traced.ward.classifier, "prepare", lambda i: (note(), prepare(i))[1])
+    traced.ward.send.during = note
     work(traced.ward)
     (root,) = traced.named("study")
-    assert seen == [f"{root.context.trace_id:032x}"]
+    assert seen == [f"{root.context.trace_id:032x}"] * 2
+    assert "trace_id" not in fields()
 
 
 def test_errors_are_named_by_their_reason_their_status_or_their_type() -> None:
