@@ -177,7 +177,8 @@ class _Work:
             answers |= _predict(self.classifier, inputs, self.desk.settings.population)
         if self.explain is not None:
             images = {key: each.image for key, each in inputs.items()}
-            answers |= explained(self.explain, images, answers)
+            with batch.steps.part("explain"):
+                answers |= explained(self.explain, images, answers)
         tell_answers(batch.steps, batch.claims, answers)
         if save_answers(self.desk, self.classifier.info, batch.claims, answers):
             self.announce(Bell(JobKind.REPORT))

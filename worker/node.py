@@ -73,7 +73,7 @@ def recorder(
             return Outcome.VANISHED
         if outcome is Outcome.STORED:
             ring(Bell(JobKind.CLASSIFY), None)
-        trace_id = tracing.received(origin, entered, outcome, (clock or local_time)())
+        trace_id = tracing.received(origin, entered, outcome, clock or local_time)
         _tell_of(received.study_instance_uid, received.association_id, trace_id)
         return outcome
 
@@ -93,7 +93,7 @@ def closer(
     """Make the callback for an association's end: its studies are due when they were quiet."""
 
     def close(association_id: str) -> None:
-        tracing.association_ended(association_id, clock())
+        tracing.association_ended(association_id, clock)
         with sessions() as session, session.begin():
             due_at = ledger.close_association(session, association_id)
         if due_at is not None:
@@ -109,7 +109,7 @@ def taker(sessions: SessionFactory, clock: Clock) -> Callable[[Commitment], bool
         with sessions() as session, session.begin():
             is_ours = ledger.save_commitment(session, commitment, clock())
             asked = tracing.asked(session, commitment.transaction_uid)
-        tracing.answered(asked, clock())
+        tracing.answered(asked, clock)
         return is_ours
 
     return take

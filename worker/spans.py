@@ -123,10 +123,8 @@ class Tracer:
 
     def received(self, origin: Origin, instance: Received, outcome: Outcome, now: datetime) -> str:
         """Make the span of an instance, and that of the study when it is the first one."""
-        trace, began_at = (
-            Trace.of(origin),
-            instance.received_at - timedelta(seconds=instance.storing_s),
-        )
+        trace = Trace.of(origin)
+        began_at = instance.received_at - timedelta(seconds=instance.storing_s)
         if outcome is Outcome.STORED and origin.received_at == instance.received_at:
             with self._ids.of(trace):
                 root = self._tracer.start_span("study", Context(), start_time=_ns(began_at))
@@ -202,12 +200,10 @@ class Tracer:
         self, claims: Sequence[Claim], within: Context, now: datetime, attributes: dict[str, Value]
     ) -> Span:
         name, kind = claims[0].kind.lower(), KINDS.get(claims[0].kind, SpanKind.INTERNAL)
-        due = [claim for claim in claims if claim.due_at is not None]
         tries = {"attempt": max(claim.attempts for claim in claims), **attributes}
-        for first in sorted(due, key=lambda claim: claim.due_at or now)[:1]:
-            assert first.due_at is not None  # those are left out
-            waited = self.begin(f"wait for {name}", within, first.due_at, attributes=tries)
-            waited.end(_ns(max(first.due_at, first.claimed_at or now)))
+        due_at = min((claim.due_at for claim in claims if claim.due_at), default=now)
+        waited = self.begin(f"wait for {name}", within, due_at, attributes=tries)
+        waited.end(_ns(max(due_at, claims[0].claimed_at or now)))
         more = {"mine": len(claims), "deaths": max(claim.deaths for claim in claims)}
         return self.begin(name, within, now, kind, tries | more)
 

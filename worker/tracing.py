@@ -12,7 +12,7 @@ Here is what the steps call. While CXR_OTLP_ENDPOINT is not set none of it does 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime
@@ -134,17 +134,19 @@ def origin(session: Session, study_instance_uid: str) -> Origin | None:
     return ledger.origin_of(session, study_instance_uid) if _This.tracer else None
 
 
-def received(found: Origin | None, instance: Received, outcome: Outcome, now: datetime) -> str:
+def received(
+    found: Origin | None, instance: Received, outcome: Outcome, clock: Callable[[], datetime]
+) -> str:
     """Tell of an instance that is recorded; give the id of its trace, "" when there is none."""
     if _This.tracer is None or found is None:
         return ""
-    return _This.tracer.received(found, instance, outcome, now)
+    return _This.tracer.received(found, instance, outcome, clock())
 
 
-def association_ended(association_id: str, now: datetime) -> None:
+def association_ended(association_id: str, clock: Callable[[], datetime]) -> None:
     """Tell that an association brings no more."""
     if _This.tracer is not None:
-        _This.tracer.association_ended(association_id, now)
+        _This.tracer.association_ended(association_id, clock())
 
 
 def asked(session: Session, transaction_uid: str) -> list[Asked]:
@@ -152,10 +154,10 @@ def asked(session: Session, transaction_uid: str) -> list[Asked]:
     return ledger.asked(session, transaction_uid) if _This.tracer else []
 
 
-def answered(found: Sequence[Asked], now: datetime) -> None:
+def answered(found: Sequence[Asked], clock: Callable[[], datetime]) -> None:
     """Tell that a destination has answered what it was asked."""
     if _This.tracer is not None:
-        _This.tracer.answered(found, now)
+        _This.tracer.answered(found, clock())
 
 
 # --- the workers -----------------------------------------------------------------------------

@@ -435,7 +435,7 @@ def test_every_span_and_its_attributes_are_described_and_no_others() -> None:
         "".join(row[0] for row in rows(section(MONITORING, "### What a span means"))[:13]),
     )
     steps = [kind.lower() for kind in states.JobKind]
-    parts = {"prepare", "predict", "study", "association", "receive", "wait for answer"}
+    parts = {"prepare", "predict", "explain", "study", "association", "receive", "wait for answer"}
     assert set(spans) == {*steps, *(f"wait for {step}" for step in steps)} | parts
     assert len(spans) == len(set(spans))
     described = re.findall(

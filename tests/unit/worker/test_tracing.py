@@ -135,12 +135,13 @@ def test_instances_of_one_batch_are_told_by_study(traced: Traced) -> None:
 
 def test_parts_of_a_batch_are_below_it(traced: Traced) -> None:
     traced.ward.receive_study()
+    traced.ward.explain = lambda batch: batch
     work(traced.ward)
     spans = traced.spans()
     (classify,) = [span for span in spans if span.name == "classify"]
-    parts = [span for span in spans if span.name in ("prepare", "predict")]
-    assert {span.parent.span_id for span in parts if span.parent} == {classify.context.span_id}
-    assert len(parts) == 2
+    parents = {span.name: span.parent.span_id for span in spans if span.parent}
+    for part in ("prepare", "predict", "explain"):
+        assert parents[part] == classify.context.span_id
 
 
 def test_why_an_image_was_not_assessed_is_told_and_is_no_error(traced: Traced) -> None:
