@@ -154,7 +154,7 @@ def up() -> None:
 def node() -> None:
     """Receive studies, and answer for them: Storage, Commitment and Query/Retrieve SCP."""
     with lasting():
-        from worker import archiving, composition, metrics, monitoring, tasks, tracing
+        from worker import archiving, broker, composition, metrics, monitoring, tasks, tracing
         from worker import node as reception
         from worker import up as supervisor
         from worker.clock import clock_of
@@ -170,7 +170,7 @@ def node() -> None:
     archiving.wait_for_archive(archive, reading, stopped, monitoring.beat)
     if stopped.is_set():
         return
-    doorbell = Doorbell(tasks.announce)
+    doorbell = Doorbell(tasks.announce, holds=broker.holds_bells(settings))
     running = reception.start(
         settings, archive, build_sessions(engine), doorbell.ring, reading, clock_of(engine),
         CountingWatch(),

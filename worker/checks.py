@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from worker import broker
 from worker.settings import Settings
 
 BROKER_TIMEOUT_S = 3
 ADVICE = {
     "database": "check CXR_DATABASE_URL and that the server runs and lets us in",
-    "broker": "start Redis, or correct CXR_BROKER_URL; meanwhile nothing is lost, only late",
+    "broker": "start the broker, or correct CXR_BROKER_URL; meanwhile nothing is lost, only late",
     "archive": "check CXR_ARCHIVE and who may write there",
     "deliveries": "see what is said of the database",
 }
@@ -31,18 +32,15 @@ class Check:
 
 def check_broker(settings: Settings) -> Check:
     """Look whether the broker answers."""
-    from kombu import Connection
     from kombu.exceptions import OperationalError
 
-    limits = {"socket_connect_timeout": BROKER_TIMEOUT_S, "socket_timeout": BROKER_TIMEOUT_S}
-    redis = not settings.broker_url.startswith("amqp")
-    with Connection(settings.broker_url, transport_options=limits if redis else {}) as connection:
+    with broker.connection(settings, BROKER_TIMEOUT_S) as connection:
         shown = connection.as_uri()
         try:
             connection.ensure_connection(
                 max_retries=1, interval_start=0.2, timeout=BROKER_TIMEOUT_S
             )
-            connection.default_channel.queue_declare("gpu", passive=False)
+            broker.count_waiting(connection.default_channel, "gpu")
         except (OperationalError, OSError) as error:
             started = " (`cxr-worker up` starts it)" if settings.embedded_broker else ""
             return Check(

@@ -28,10 +28,15 @@ class Doorbell:
     ----------
     announce
         Sends one message; may take its time. When it fails, the relay makes up for it.
+    holds
+        Whether bells for later are kept here until their time, and not by the broker.
     """
 
-    def __init__(self, announce: Callable[[Bell, datetime | None], None]) -> None:
+    def __init__(
+        self, announce: Callable[[Bell, datetime | None], None], *, holds: bool = False
+    ) -> None:
         self._announce = announce
+        self._holds = holds
         # What is to ring -> before when it should not, by the clock of `time.monotonic`.
         self._waiting: dict[tuple[Bell, datetime | None], float] = {}
         self._rung_at: dict[Bell, float] = {}
@@ -55,6 +60,8 @@ class Doorbell:
                 if last is not None and last < at < last + APART:
                     at = last + APART
                 self._last_for[bell] = at
+                if self._holds:
+                    soonest = time.monotonic() + (at - now).total_seconds()
             if (bell, at) not in self._waiting:
                 self._waiting[bell, at] = soonest
                 self._changed.notify()
@@ -70,7 +77,7 @@ class Doorbell:
         while (due := self._due()) is not None:
             for bell, at in due:
                 try:
-                    self._announce(bell, at)
+                    self._ring(bell, at)
                 except Exception as error:  # noqa: BLE001  the thread rings for everyone
                     log.warning("a bell failed (%s); the relay rings", type(error).__name__)
 
@@ -90,3 +97,7 @@ class Doorbell:
                 if at is None:
                     self._rung_at[bell] = now
         return due or None
+
+    def _ring(self, bell: Bell, at: datetime | None) -> None:
+        is_held = self._holds and at is not None and at <= datetime.now(UTC)
+        self._announce(bell, None if is_held else at)

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from worker.destinations import Destination, KnownPeer
+from worker.settings_broker import BrokerSettings
 from worker.settings_file import PREFIX, given_values
 from worker.settings_tracing import TracingSettings
 from worker.settings_values import (
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 MOST_DAYS = 36_525
 
 
-class Settings(WebSettings, TracingSettings):
+class Settings(BrokerSettings, TracingSettings, WebSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
@@ -83,11 +84,6 @@ class Settings(WebSettings, TracingSettings):
         "",
         description="SQLAlchemy URL of the results database, such as "
         "postgresql+psycopg://user:password@host/cxr. Default: SQLite in CXR_HOME.",
-    )
-    broker_url: str = Field(
-        "",
-        description="Celery broker, such as redis://host:6379/0. Default: the socket of the Redis "
-        "that `cxr-worker up` starts in CXR_HOME.",
     )
     archive: Path | None = Field(
         None,
@@ -263,14 +259,6 @@ class Settings(WebSettings, TracingSettings):
         if value:
             _check_url(value)
         return value.replace("postgresql://", "postgresql+psycopg://", 1)
-
-    @field_validator("broker_url")
-    @classmethod
-    def _known_broker(cls, value: str) -> str:
-        schemes = ("redis://", "rediss://", "redis+socket://", "sentinel://", "amqp://", "amqps://")
-        if value and not value.startswith(schemes):
-            raise ValueError(f"must start with one of {' '.join(schemes)}")
-        return value
 
     @model_validator(mode="after")
     def _fill_from_home(self) -> Settings:
@@ -456,7 +444,7 @@ def describe_settings() -> list[tuple[str, str, str]]:
     ]
 
 
-PARTS: tuple[type[BaseSettings], ...] = (TracingSettings, WebSettings)
+PARTS: tuple[type[BaseSettings], ...] = (BrokerSettings, TracingSettings, WebSettings)
 
 
 def _in_order() -> list[str]:

@@ -15,7 +15,9 @@ from dicom_node.errors import ConfigurationError
 PREFIX = "CXR_"
 FILE_KEY = "CXR_SETTINGS"
 # Read by the tests, not by the product.
-OTHER_KEYS = frozenset({FILE_KEY, "CXR_TEST_DATA", "CXR_REQUIRE_PEERS", "CXR_REQUIRE_PROMTOOL"})
+OTHER_KEYS = frozenset(
+    {FILE_KEY, "CXR_TEST_DATA", "CXR_REQUIRE_PEERS", "CXR_REQUIRE_PROMTOOL", "CXR_REQUIRE_RABBITMQ"}
+)
 
 
 def given_values(environ: Mapping[str, str]) -> dict[str, Any]:

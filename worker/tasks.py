@@ -20,7 +20,7 @@ from kombu.transport import virtual
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
-from worker import composition, logs, metrics, monitoring, tracing
+from worker import broker, composition, logs, metrics, monitoring, tracing
 from worker.desk import GO_ON_S, Bell
 from worker.lasting import lasting
 from worker.ledger import BY_DESTINATION
@@ -37,16 +37,6 @@ P = ParamSpec("P")
 # the temporary folder (kombu 5.7).
 virtual.QoS.restore_at_shutdown = False
 
-# The last four keep a message to a broker that is away from being tried for seconds.
-REDIS_OPTIONS = {
-    "ack_emulation": False,
-    "socket_connect_timeout": 2,
-    "socket_timeout": 10,
-    "max_retries": 1,
-    "interval_start": 0.1,
-    "interval_step": 0.1,
-    "interval_max": 0.5,
-}
 QUEUES = {
     JobKind.CLASSIFY: "gpu",
     JobKind.REPORT: "io",
@@ -73,12 +63,8 @@ NEEDED = {
 
 def _configuration() -> dict[str, Any]:
     settings = composition.settings()
-    redis = settings.broker_url.startswith(("redis", "sentinel"))
     return {
-        "broker_url": settings.broker_url,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        "broker_transport_options": REDIS_OPTIONS if redis else {},
+        **broker.celery_options(settings),
         "task_ignore_result": True,
         "task_default_queue": "io",
         "task_time_limit": settings.step_limit_s,
@@ -181,7 +167,7 @@ def announce(bell: Bell, at: datetime | None = None) -> None:
 def waiting(kind: JobKind) -> int:
     """Count the messages that wait in the queue of a kind of work."""
     with app.connection_for_read() as connection, connection.channel() as channel:
-        return int(channel.queue_declare(QUEUES[kind], passive=False).message_count)
+        return broker.count_waiting(channel, QUEUES[kind])
 
 
 def _import_what_is_needed(queue: str) -> None:

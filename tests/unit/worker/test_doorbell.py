@@ -172,3 +172,26 @@ def test_a_bell_that_fails_does_not_silence_those_after_it(broker: SlowBroker) -
     doorbell.ring(REPORT)
     doorbell.stop(30)
     assert broker.taken == [(CLASSIFY, None), (REPORT, None)]
+
+
+def test_a_bell_that_is_held_is_rung_at_its_time_without_one(broker: SlowBroker) -> None:
+    broker.let_go.set()
+    doorbell = Doorbell(broker, holds=True)
+    at = later(0.3)
+    doorbell.ring(REPORT, at)
+    doorbell.ring(CLASSIFY)
+    wait_until(lambda: len(broker.taken) == 2)
+    assert datetime.now(UTC) >= at
+    assert broker.taken == [(CLASSIFY, None), (REPORT, None)]
+    doorbell.stop()
+
+
+def test_a_bell_that_is_held_goes_to_the_broker_when_nobody_is_left_to_hold_it(
+    broker: SlowBroker,
+) -> None:
+    broker.let_go.set()
+    doorbell = Doorbell(broker, holds=True)
+    at = later(3600)
+    doorbell.ring(REPORT, at)
+    doorbell.stop()
+    assert broker.taken == [(REPORT, at)]

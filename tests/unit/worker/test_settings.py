@@ -19,7 +19,8 @@ WRONG = {
     "CXR_AE_TITLE": ["MORE-THAN-SIXTEEN-CHARS", "BACK\\SLASH", "GRÜN", "A\tB"],
     "CXR_PORT": ["70000", "-1", "dicom", "1.5"],
     "CXR_DATABASE_URL": ["mysql://host/x", "postgresql+psycopg://u:p@host:port/x", "results.db"],
-    "CXR_BROKER_URL": ["http://host", "host:6379"],
+    "CXR_BROKER_URL": ["http://host", "host:6379", "amqp://:5672//", "redis://a;redis://b"],
+    "CXR_BROKER_AUTHORITY": ["authority.pem"],
     "CXR_ARCHIVE_RESERVE_MB": ["-1", "much"],
     "CXR_ARCHIVE_MAX_GB": ["0", "-1", "nan", "much"],
     "CXR_KEEP_IMAGES_DAYS": ["0", "-1", "inf", "1e9", "long"],
@@ -68,6 +69,7 @@ WRONG = {
 }  # fmt: skip
 # Any path and any host name may be right; these fail when they are used.
 FREE = {
+    "CXR_BROKER_CERTIFICATE", "CXR_BROKER_KEY", "CXR_BROKER_MASTER", "CXR_BROKER_SENTINEL_PASSWORD",
     "CXR_HOME", "CXR_BIND", "CXR_METRICS_BIND", "CXR_ARCHIVE", "CXR_MODEL",
     "CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY",
     "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
