@@ -55,8 +55,11 @@ def test_compose_file_is_valid_by_the_compose_specification() -> None:
 
 
 def test_all_services_of_the_house_are_there() -> None:
-    assert set(OURS) == {"node", "relay", "worker", "worker-gpu", "worker-io", "migrate", "web"}
-    assert set(OTHERS) == {"redis", "postgres", "orthanc"}
+    assert set(OURS) == {
+        "node", "node-b", "relay", "worker", "worker-gpu", "worker-gpu-box", "worker-io", "migrate",
+        "web",
+    }  # fmt: skip
+    assert set(OTHERS) == {"redis", "postgres", "orthanc", "balancer", "door"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -91,8 +94,61 @@ def test_queues_of_either_profile_are_all_served() -> None:
     assert queues("cpu") == queues("gpu") == {"gpu", "io"}
 
 
-def test_gpu_profile_reserves_a_gpu_and_insists_on_it() -> None:
-    service = SERVICES["worker-gpu"]
+PROFILES = ("cpu", "gpu", "web", "node-box", "gpu-box", "cluster")
+
+
+def services_of(profile: str) -> set[str]:
+    return {name for name, each in SERVICES.items() if profile in each["profiles"]}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_service_waits_for_is_there_in_each_of_its_profiles(profile: str) -> None:
+    there = services_of(profile)
+    assert there
+    for name in there:
+        assert set(SERVICES[name].get("depends_on", ())) <= there
+
+
+def test_there_are_no_other_profiles_and_nothing_starts_without_one() -> None:
+    assert {each for service in SERVICES.values() for each in service["profiles"]} == set(PROFILES)
+
+
+def test_two_boxes_have_together_what_one_has() -> None:
+    assert services_of("gpu-box") == {"worker-gpu-box"}
+    one = services_of("gpu") - {"worker-gpu", "orthanc"}
+    assert services_of("node-box") == one | {"door"}
+    assert ROLES["worker-gpu-box"]["command"] == ROLES["worker-gpu"]["command"]
+
+
+def test_a_box_with_a_gpu_is_told_where_the_other_box_is() -> None:
+    other, own = ROLES["worker-gpu"]["environment"], ROLES["worker-gpu-box"]["environment"]
+    assert {key for key in own if own[key] != other[key]} == {"CXR_DATABASE_URL", "CXR_BROKER_URL"}
+    options = COMPOSE["volumes"]["archive-of-node-box"]["driver_opts"]
+    for text in (own["CXR_DATABASE_URL"], own["CXR_BROKER_URL"], options["o"]):
+        assert "${NODE_BOX:-" in text
+    assert "hard" in options["o"]
+
+
+def test_the_door_lets_one_machine_in_and_stands_open_to_none_unless_told() -> None:
+    assert [interpolated(port) for port in SERVICES["door"]["ports"]] == [
+        "127.0.0.1:5432:5432", "127.0.0.1:6379:6379",
+    ]  # fmt: skip
+    text = COMPOSE["configs"]["door"]["content"]
+    assert text.count("listen ") == text.count("reject unless { src ${GPU_BOX:-127.0.0.1} ") == 2
+
+
+def test_the_balancer_leads_to_each_node() -> None:
+    text = COMPOSE["configs"]["balancer"]["content"]
+    nodes = {name for name, each in ROLES.items() if each["command"] == ["node"]}
+    port = Settings.model_fields["port"].default
+    assert set(re.findall(rf"server (\S+) \1:{port} check", text)) == nodes
+    assert f"bind :{port}" in text
+    assert set(SERVICES["balancer"]["depends_on"]) == nodes
+
+
+@pytest.mark.parametrize("name", ["worker-gpu", "worker-gpu-box"])
+def test_gpu_profile_reserves_a_gpu_and_insists_on_it(name: str) -> None:
+    service = SERVICES[name]
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     assert service["environment"]["CXR_DEVICE"] == "gpu"
@@ -100,10 +156,14 @@ def test_gpu_profile_reserves_a_gpu_and_insists_on_it() -> None:
 
 @pytest.mark.parametrize("name", ROLES)
 def test_role_waits_for_the_migration_and_shares_the_archive(name: str) -> None:
-    role = ROLES[name]
-    assert role["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
-    volumes = dict(volume.split(":") for volume in role["volumes"])
-    assert volumes["archive"] == "/var/lib/cxr-worker/archive"
+    role, volume = ROLES[name], "archive"
+    if name == "worker-gpu-box":
+        volume = "archive-of-node-box"
+        assert role["depends_on"] == []
+    else:
+        assert role["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    volumes = dict(each.split(":") for each in role["volumes"])
+    assert volumes[volume] == "/var/lib/cxr-worker/archive"
     made = " ".join(stages()[role["build"]["target"]])
     assert all(folder in made for folder in volumes.values())
 
@@ -169,6 +229,8 @@ def test_foreign_image_is_pinned_by_its_version(name: str) -> None:
 def test_volumes_that_are_used_are_declared() -> None:
     used = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", [])}
     assert used == set(COMPOSE["volumes"])
+    configs = {c["source"] for service in SERVICES.values() for c in service.get("configs", [])}
+    assert configs == set(COMPOSE["configs"])
 
 
 # --- Dockerfile ------------------------------------------------------------------------------
