@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
+from sqlalchemy import delete
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.archive import MARK
@@ -15,7 +18,7 @@ from tests.fakes import new_uid, store_event
 from tests.senders import bytes_of
 from tests.ward import Ward
 from worker import node, retention
-from worker.tables import Companion, Instance, Removal, Report
+from worker.tables import Base, Companion, Instance, Removal, Report
 
 DAY = 86_400.0
 PICTURES = "PACS@192.0.2.1:104?companions=picture+key-object"
@@ -75,3 +78,17 @@ def kept_as_promised(ward: Attic) -> None:
     """Check that nothing is promised that is not there, and that no file is there for nobody."""
     assert ward.promised() == ward.files()
     assert all(row.finished_at is not None for row in ward.all(Removal))
+
+
+def forget(ward: Attic) -> None:
+    """Empty the database, as the oldest one that can be restored would be."""
+    with ward.sessions() as session, session.begin():
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(delete(table))
+
+
+def age(ward: Attic, seconds: float = 120) -> None:
+    """Let all files of the archive be so old."""
+    then = time.time() - seconds
+    for path in ward.files():
+        os.utime(ward.archive.absolute(path), (then, then))

@@ -16,6 +16,7 @@ import typer
 
 from dicom_node.errors import ConfigurationError, PacsWorkerError
 from worker import keeping
+from worker.archive_commands import archive as archive_files
 from worker.dataset_commands import dataset
 from worker.lasting import lasting
 from worker.states import StudyState
@@ -51,6 +52,7 @@ app.add_typer(model, name="model")
 app.add_typer(user, name="user")
 app.add_typer(dataset, name="dataset")
 app.add_typer(token, name="token")
+app.add_typer(archive_files, name="archive")
 keeping.add_to(app)
 
 

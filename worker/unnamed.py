@@ -19,15 +19,15 @@ UNNAMED_AFTER_S = 86_400.0
 ASKED_AT_ONCE = 200
 
 
-def find(desk: Desk) -> Iterator[Found]:
-    """Find files older than a day that no row names.
+def find(desk: Desk, older_than_s: float = UNNAMED_AFTER_S) -> Iterator[Found]:
+    """Find files that no row names and that were written so long ago, by default a day.
 
     Raises
     ------
     ArchiveAway
         When the archive cannot be looked through now.
     """
-    before = time.time() - UNNAMED_AFTER_S
+    before = time.time() - older_than_s
     try:
         old = (each for each in walk(desk.archive) if each.is_instance and _is_old(each, before))
         while part := list(islice(old, ASKED_AT_ONCE)):

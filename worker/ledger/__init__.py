@@ -55,6 +55,7 @@ from worker.ledger.outages import end_outage, failures_of, outages, save_outage
 from worker.ledger.reception import FileVanished, close_association, record
 from worker.ledger.removals import (
     bytes_removed,
+    last_removed_at,
     named_paths,
     save_unnamed,
     unfinished,
@@ -142,6 +143,7 @@ __all__ = [
     "is_held",
     "is_owed",
     "judged_since",
+    "last_removed_at",
     "leaving",
     "may_go",
     "model_row",

@@ -30,6 +30,18 @@ def unfinished_of(session: Session, study_instance_uid: str) -> Sequence[Removal
     return session.scalars(select(Removal).where(*which).order_by(Removal.id)).all()
 
 
+def last_removed_at(session: Session, study_instance_uid: str) -> datetime | None:
+    """Tell when images of a study were last removed because they were not to be kept."""
+    at: datetime | None = session.scalar(_LAST, {"uid": study_instance_uid})
+    return at
+
+
+_LAST = select(func.max(removals.c.begun_at)).where(
+    removals.c.study_instance_uid == bindparam("uid"),
+    removals.c.kind.in_([RemovalKind.IMAGES, RemovalKind.RESULTS]),
+)
+
+
 def bytes_removed(session: Session, since: datetime) -> int:
     """Count what was removed since a time, by whomever."""
     return int(session.scalar(_BYTES, {"since": since}) or 0)

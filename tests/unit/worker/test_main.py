@@ -32,7 +32,7 @@ COMMANDS = (
     "discard", "dead-letters", "retention", "erase", "settings", "db upgrade", "db downgrade",
     "model list", "model show", "model use", "user add", "user list", "user password", "user role",
     "user disable", "user enable", "token add", "token list", "token revoke", "web",
-    "dataset export",
+    "dataset export", "archive adopt",
 )  # fmt: skip
 run = CliRunner().invoke
 
@@ -103,7 +103,9 @@ def test_every_command_is_tested_here() -> None:
     assert names(app) - {"redis"} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("words", ["", "db", "model", "user", "token", "dataset", *COMMANDS])
+@pytest.mark.parametrize(
+    "words", ["", "db", "model", "user", "token", "dataset", "archive", *COMMANDS]
+)
 def test_help_is_under_every_command(words: str) -> None:
     done = run(app, [*words.split(), "--help"])
     assert done.exit_code == 0, done.output

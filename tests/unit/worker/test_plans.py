@@ -270,6 +270,7 @@ def _remove(desk: Desk, ask: Ask) -> None:
     ask("bytes_kept", lambda s: ledger.bytes_kept(s, 7))
     ask("unfinished", lambda s: ledger.unfinished(s, 20))
     ask("bytes_removed", lambda s: ledger.bytes_removed(s, NOW))
+    ask("last_removed_at", lambda s: ledger.last_removed_at(s, study_uid(7)))
     ask("named_paths", lambda s: ledger.named_paths(s, [study_uid(7) + ".1.1", study_uid(8)]))
     ask("save_unnamed", lambda s: ledger.save_unnamed(
         s, study_uid(7), 1, 1, RemovalCause.UNNAMED, "who", NOW))  # fmt: skip

@@ -1,0 +1,157 @@
+"""Takes into the ledger what the archive has and no row names, by the same entry as reception.
+
+So it is when a database was restored that is older than the archive: the files of what was
+acknowledged since are there, and nobody owes them anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from io import BytesIO
+from itertools import groupby
+
+from dicom_node.clearance import Found
+from dicom_node.contexts import STORAGE_SOP_CLASSES
+from dicom_node.header import read_header
+from dicom_node.ours import is_ours
+from dicom_node.records import Outcome, Received
+from worker import ledger, unnamed
+from worker.desk import Desk
+from worker.reading import ArchiveAway
+
+log = logging.getLogger(__name__)
+
+# A node that runs enters within a second what it has written.
+YOUNG_S = 60.0
+
+
+class Fate(StrEnum):
+    """What becomes of a file that no row names."""
+
+    ADOPTED = "instances to be assessed and reported"
+    OURS = "reports, pictures and flags of ours, which are made again where they are owed"
+    REMOVED = "that were removed on purpose after they came"
+    OTHER_BYTES = "of instances that are known with other bytes"
+    NOT_WHOLE = "that are not what they are called, or no data set"
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A file, and what becomes of it."""
+
+    found: Found
+    fate: Fate
+
+
+def adopt(desk: Desk, *, apply: bool) -> Iterator[Adoption]:
+    """Enter instances that no row names, a study at a time; or only tell which.
+
+    A file comes to its study as received when it was written. What was entered by a node meanwhile
+    is left as it is; so everything may be done twice, and beside all roles.
+
+    Raises
+    ------
+    ArchiveAway
+        When the archive cannot be looked through now.
+    """
+    there = (each for each in unnamed.find(desk, YOUNG_S) if each.path == each.named)
+    for study, files in groupby(there, key=lambda each: each.study_instance_uid):
+        yield from _adopt_study(desk, study, files, apply=apply)
+
+
+def _adopt_study(
+    desk: Desk, study: str, files: Iterable[Found], *, apply: bool
+) -> Iterator[Adoption]:
+    with desk.sessions() as session:
+        gone_at = ledger.last_removed_at(session, study)
+    received: list[tuple[Found, Received]] = []
+    for found in sorted(files, key=lambda each: (each.written_at, each.path)):
+        looked = _looked_at(desk, found, gone_at)
+        if isinstance(looked, Fate):
+            yield Adoption(found, looked)
+        else:
+            received.append((found, looked))
+    if apply and received:
+        fates = _enter(desk, [each for _, each in received])
+        yield from (Adoption(each, fate) for (each, _), fate in zip(received, fates, strict=True))
+    else:
+        yield from (Adoption(each, Fate.ADOPTED) for each, _ in received)
+
+
+def _looked_at(desk: Desk, found: Found, gone_at: datetime | None) -> Received | Fate:
+    """Read a file as reception would have; or say why it is not to be entered."""
+    try:
+        data = desk.archive.read(found.path)
+    except FileNotFoundError:
+        return Fate.REMOVED
+    except OSError as error:
+        raise ArchiveAway.because(error) from error
+    written_at = datetime.fromtimestamp(found.written_at, UTC)
+    try:
+        header, (transfer_syntax_uid, calling) = read_header(data), _meta_of(data)
+    except Exception as error:  # noqa: BLE001  whatever pydicom raises: it is no data set
+        log.warning("%s cannot be read: %s", found.path, type(error).__name__)
+        return Fate.NOT_WHOLE
+    digest = hashlib.sha256(data).hexdigest()
+    why = _why_left(found, header, digest)
+    if why is not None or not transfer_syntax_uid:
+        return why or Fate.NOT_WHOLE
+    if gone_at is not None and written_at <= gone_at:
+        return Fate.REMOVED
+    return Received(
+        sop_instance_uid=header["SOPInstanceUID"],
+        sop_class_uid=header["SOPClassUID"],
+        study_instance_uid=header["StudyInstanceUID"],
+        series_instance_uid=header["SeriesInstanceUID"],
+        transfer_syntax_uid=transfer_syntax_uid,
+        patient_id=header["PatientID"],
+        accession_number=header["AccessionNumber"],
+        study_date=header["StudyDate"],
+        modality=header["Modality"],
+        calling_ae_title=calling,
+        association_id=uuid.uuid4().hex,
+        path=found.path,
+        size=len(data),
+        sha256=digest,
+        received_at=min(written_at, desk.clock()),
+    )
+
+
+def _why_left(found: Found, header: Mapping[str, str], digest: str) -> Fate | None:
+    """Say why a data set is left where it is; None when it is an image under its own name."""
+    name = f"{header['SOPInstanceUID']}.{digest[:16]}.dcm"
+    if found.path != f"{header['StudyInstanceUID']}/{name}":
+        return Fate.NOT_WHOLE
+    if is_ours(header):
+        return Fate.OURS
+    return None if header["SOPClassUID"] in STORAGE_SOP_CLASSES else Fate.NOT_WHOLE
+
+
+def _meta_of(data: bytes) -> tuple[str, str]:
+    """Give the transfer syntax of a file, and who sent it where its meta information says so."""
+    from pydicom import dcmread
+
+    meta = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=[]).file_meta
+    source = str(meta.get("SourceApplicationEntityTitle", "") or "").strip()
+    return str(meta.get("TransferSyntaxUID", "")), source
+
+
+def _enter(desk: Desk, received: Sequence[Received]) -> list[Fate]:
+    """Enter instances of a study in one transaction, so that one report tells of all of them."""
+    quiet, fates = timedelta(seconds=desk.settings.quiet_s), list[Fate]()
+    try:
+        with desk.sessions() as session, session.begin():
+            for each in received:
+                outcome = ledger.record(session, each, quiet=quiet, is_there=desk.archive.has)
+                ledger.close_association(session, each.association_id)
+                conflict = outcome is Outcome.CONFLICT
+                fates.append(Fate.OTHER_BYTES if conflict else Fate.ADOPTED)
+    except ledger.FileVanished:  # removed just now; nothing of the study is entered
+        return [Fate.REMOVED] * len(received)
+    return fates
