@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import TEXT_VR_DELIMS
 
@@ -67,6 +68,18 @@ def read_header(source: bytes | BinaryIO) -> dict[str, str]:
     raw = {keyword: _raw_value(ds, tag) for keyword, tag in _TAGS.items()}
     encodings = _encodings(raw["SpecificCharacterSet"])
     return {keyword: _text(value, encodings) for keyword, value in raw.items()}
+
+
+def transfer_syntax_of(file: BinaryIO) -> str:
+    """Return the transfer syntax of a Part 10 file, which is read from its beginning.
+
+    Raises
+    ------
+    Exception
+        As `read_header` does.
+    """
+    file.seek(0)
+    return str(read_partial(file, stop_when=lambda *_: True).file_meta.TransferSyntaxUID)
 
 
 def _check_deflated(data: bytes) -> None:

@@ -36,6 +36,7 @@ class Status(IntEnum):
     CANNOT_UNDERSTAND = 0xC000  # PS3.4 Table B.2-1
     # In the same range, so that a peer's log can tell them apart (PS3.4 B.2.3, Cxxx).
     OTHER_BYTES_UNDER_THIS_UID = 0xC010
+    TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122  # PS3.18 Table I.2-2
     COERCION = 0xB000  # PS3.4 Table B.2-1
     ELEMENTS_DISCARDED = 0xB006  # PS3.4 Table B.2-1
     WARNING_DOES_NOT_MATCH_SOP_CLASS = 0xB007  # PS3.4 Table B.2-1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -68,12 +69,21 @@ def retriever(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], 
     def retrieve(wanted: Wanted) -> Sequence[Path]:
         return [
             archive.absolute(held.path)
-            for _, holdings in _pages(sessions, wanted)
-            for held in holdings
-            if held.is_ours and _is_asked_for(held, wanted, archive)
+            for _, held in asked_for(sessions, archive, wanted)
+            if held.is_ours
         ]
 
     return retrieve
+
+
+def asked_for(
+    sessions: SessionFactory, archive: Archive, wanted: Wanted
+) -> Iterator[tuple[Study, Holding]]:
+    """Give what a retrieval asks for, received or made, each with its study."""
+    for study, holdings in _pages(sessions, wanted):
+        for held in holdings:
+            if _is_asked_for(held, wanted, archive):
+                yield study, held
 
 
 def _is_asked_for(held: Holding, wanted: Wanted, archive: Archive) -> bool:
@@ -108,8 +118,8 @@ def finder(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], Ite
 
 def _pages(sessions: SessionFactory, wanted: Wanted) -> Iterator[tuple[Study, list[Holding]]]:
     """Give studies that may match, each with what is held of it; no transaction stays open."""
-    narrowing, after = narrow(wanted), None
-    while True:
+    narrowing, after = _narrowed(sessions, wanted), None
+    while narrowing is not None:
         with sessions() as session:
             page = ledger.studies_by(session, narrowing, after=after, limit=_PAGE)
             held = ledger.holdings_of(session, [study.id for study in page])
@@ -117,6 +127,16 @@ def _pages(sessions: SessionFactory, wanted: Wanted) -> Iterator[tuple[Study, li
         if len(page) < _PAGE:
             return
         after = page[-1]
+
+
+def _narrowed(sessions: SessionFactory, wanted: Wanted) -> Narrowing | None:
+    """Take from a query what the database can tell; None when nothing can match."""
+    narrowing, uids = narrow(wanted), wanted.values(UNIQUE_KEYS["IMAGE"])
+    if narrowing.study_instance_uids or not uids:
+        return narrowing
+    with sessions() as session:
+        studies = ledger.studies_with(session, uids)
+    return replace(narrowing, study_instance_uids=studies) if studies else None
 
 
 def narrow(wanted: Wanted) -> Narrowing:
@@ -180,9 +200,11 @@ def _series(
 def _images(
     study: Study, held: list[Holding], wanted: Wanted, archive: Archive
 ) -> Iterator[Dataset]:
-    (series,) = wanted.values(UNIQUE_KEYS["SERIES"])
+    # One by C-FIND; over the web there may be several, or none, which seeks in all of them.
+    seeks = wanted.values(UNIQUE_KEYS["SERIES"])
     for each in held:
-        if _series_of(each, archive) != series:
+        series = _series_of(each, archive)
+        if seeks and series not in seeks:
             continue
         entity = _entity(each, study, wanted, archive)
         _say(

@@ -22,6 +22,7 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
 from worker.destinations import Destination, KnownPeer
 from worker.settings_broker import BrokerSettings
+from worker.settings_dicomweb import DicomwebSettings
 from worker.settings_file import PREFIX, given_values
 from worker.settings_tracing import TracingSettings
 from worker.settings_values import (
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 MOST_DAYS = 36_525
 
 
-class Settings(BrokerSettings, TracingSettings, WebSettings):
+class Settings(BrokerSettings, DicomwebSettings, TracingSettings, WebSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
@@ -444,7 +445,12 @@ def describe_settings() -> list[tuple[str, str, str]]:
     ]
 
 
-PARTS: tuple[type[BaseSettings], ...] = (BrokerSettings, TracingSettings, WebSettings)
+PARTS: tuple[type[BaseSettings], ...] = (
+    BrokerSettings,
+    TracingSettings,
+    WebSettings,
+    DicomwebSettings,
+)
 
 
 def _in_order() -> list[str]:

@@ -74,6 +74,24 @@ def _host_name(value: str) -> str:
     return name
 
 
+def _origins(value: object) -> object:
+    """Read ``https://ohif.example.org,…``: as browsers write them in the Origin header."""
+    parts = _split(value)
+    return tuple(map(_origin, parts)) if isinstance(parts, list) else parts
+
+
+def _origin(value: str) -> str:
+    scheme, _, rest = value.lower().partition("://")
+    host, colon, port = rest.partition(":")
+    is_port = port.isascii() and port.isdigit() and 1 <= int(port) <= 65535
+    if scheme not in ("http", "https") or not _NAME.fullmatch(host) or (colon and not is_port):
+        raise ValueError(
+            f"{value!r} is no origin; give scheme and host, such as https://ohif.example.org, "
+            "without a path"
+        )
+    return value.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """Where syslog messages go."""
@@ -107,5 +125,6 @@ KnownPeers = Annotated[tuple[KnownPeer, ...], NoDecode, BeforeValidator(_read_pe
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 AETitles = Annotated[frozenset[AETitle], NoDecode, BeforeValidator(_split)]
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_host_names)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 PortOrOff = Annotated[int | None, BeforeValidator(_port_or_off)]
 SyslogReceiver = Annotated[Receiver | None, BeforeValidator(Receiver.parse)]

@@ -27,6 +27,7 @@ from worker.audit.schema import (
 
 APPLICATION_ACTIVITY = Code("110100", "DCM", "Application Activity")
 INSTANCES_ACCESSED = Code("110103", "DCM", "DICOM Instances Accessed")
+INSTANCES_TRANSFERRED = Code("110104", "DCM", "DICOM Instances Transferred")
 EXPORT = Code("110106", "DCM", "Export")
 QUERY = Code("110112", "DCM", "Query")
 SECURITY_ALERT = Code("110113", "DCM", "Security Alert")
@@ -160,6 +161,20 @@ def exported(person: Person, studies: Sequence[StudyOf], what: str) -> list[Mess
     return [
         Message(EXPORT, Action.READ, who, _subjects(part), process_role=SOURCE) for part in parts
     ]
+
+
+def instances_sent(person: Person, study: StudyOf) -> Message:
+    """Say that somebody has instances of a study now, as DICOM."""
+    who = (_participant(person, DESTINATION),)
+    return Message(INSTANCES_TRANSFERRED, Action.READ, who, _subjects([study]), process_role=SOURCE)
+
+
+def instances_received(person: Person, study: StudyOf) -> Message:
+    """Say that somebody sent instances of a study, which are stored."""
+    who = (_participant(person, SOURCE),)
+    return Message(
+        INSTANCES_TRANSFERRED, Action.CREATE, who, _subjects([study]), process_role=DESTINATION
+    )
 
 
 def user_changed(person: Person, name: str, what: str) -> Message:

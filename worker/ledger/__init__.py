@@ -17,6 +17,8 @@ from worker.ledger.catalogue import (
     holdings_of,
     newest_paths,
     studies_by,
+    studies_with,
+    was_removed,
 )
 from worker.ledger.claiming import claim, due_bells
 from worker.ledger.commitments import save_commitment, save_request
@@ -173,8 +175,10 @@ __all__ = [
     "story",
     "studies_by",
     "studies_of",
+    "studies_with",
     "take_death_back",
     "unfinished",
     "unfinished_of",
     "verdicts_of",
+    "was_removed",
 ]

@@ -176,6 +176,29 @@ def holding(session: Session, sop_instance_uid: str) -> Holding | None:
     return next(iter(_select(session, sop_instance_uid=sop_instance_uid)), None)
 
 
+def studies_with(session: Session, sop_instance_uids: Collection[str]) -> tuple[str, ...]:
+    """Give the UIDs of the studies of some objects, as far as those are held."""
+    found = [holding(session, uid) for uid in sop_instance_uids]
+    ids = {each.study_id for each in found if each is not None}
+    return tuple(session.scalars(select(Study.study_instance_uid).where(Study.id.in_(ids))))
+
+
+def was_removed(session: Session, study_instance_uid: str, sop_instance_uid: str = "") -> bool:
+    """Tell whether a study, or one object of it, was held once; what was erased never was."""
+    known = select(Study.id).where(Study.study_instance_uid == study_instance_uid)
+    study_id = session.scalar(known)
+    if study_id is None or not sop_instance_uid:
+        return study_id is not None
+    return any(
+        session.scalar(statement.where(table.sop_instance_uid == sop_instance_uid)) == study_id
+        for statement, table in (
+            (select(Instance.study_id), Instance),
+            (select(Report.study_id), Report),
+            (select(Report.study_id).join_from(Companion, Report), Companion),
+        )
+    )
+
+
 def newest_paths(session: Session, limit: int) -> Sequence[str]:
     """Give the paths of the instances that were received last and are kept, the newest first."""
     newest_first = select(Instance.path).where(text(f"instances.{KEPT}"))

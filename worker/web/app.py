@@ -15,6 +15,7 @@ from worker.audit.trail import NotRecorded
 from worker.database import DATABASE_AWAY
 from worker.web import agreeing, images, judging, pages, signing
 from worker.web.api import app as api
+from worker.web.dicomweb import app as dicomweb
 from worker.web.gate import SignInNeeded, ask_to_sign_in
 from worker.web.headers import SafeAnswers
 from worker.web.services import Services
@@ -35,9 +36,13 @@ def build(services: Services, hosts: Collection[str], *, tls_only: bool = False)
     """
     app = FastAPI(title="cxr-worker", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = services
-    app.add_middleware(SafeAnswers, hosts=hosts, tls_only=tls_only)
+    uploads = {dicomweb.STORE: dicomweb.longest(services.desk.settings)}
+    app.add_middleware(SafeAnswers, hosts=hosts, tls_only=tls_only, uploads=uploads)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.router.routes.append(_whole(Mount(api.PATH, api.build(services), name="api")))
+    app.router.routes.append(
+        _whole(Mount(dicomweb.PATH, dicomweb.build(services), name="dicomweb"))
+    )
     for part in (signing, pages, images, judging, agreeing):
         app.include_router(part.router)
     app.add_exception_handler(SignInNeeded, ask_to_sign_in)

@@ -23,6 +23,21 @@ def viewed(services: Services, request: Request, who: Identity, study: Chart | F
     services.trail.record(messages.study_viewed(_person(request, who.name), _study_of(study)))
 
 
+def accessed(services: Services, request: Request, who: Identity, study: StudyOf) -> None:
+    """Write down that a program of somebody's shows a study, or part of it."""
+    services.trail.record(messages.study_viewed(_person(request, who.name), study))
+
+
+def sent(services: Services, request: Request, who: Identity, study: StudyOf) -> None:
+    """Write down that somebody takes instances of a study away."""
+    services.trail.record(messages.instances_sent(_person(request, who.name), study))
+
+
+def received(services: Services, request: Request, who: Identity, study: StudyOf) -> None:
+    """Write down that somebody brings instances of a study."""
+    services.trail.record(messages.instances_received(_person(request, who.name), study))
+
+
 def exported(services: Services, request: Request, who: Identity, study: Found) -> None:
     """Write down that somebody takes a report of a study away."""
     person = _person(request, who.name)

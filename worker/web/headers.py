@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -43,10 +44,21 @@ class SafeAnswers:
         Names, in lower case, without a port.
     tls_only : bool
         Whether to refuse what did not come by TLS, to here or to a proxy that is trusted.
+    uploads : mapping of str to int
+        Paths at and below which more is taken, and how many bytes; whoever answers there counts
+        them where they are not told before.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], *, tls_only: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str],
+        *,
+        tls_only: bool = False,
+        uploads: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._app, self._hosts, self._tls_only = app, frozenset(hosts), tls_only
+        self._uploads = dict(uploads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -73,12 +85,25 @@ class SafeAnswers:
         # Browsers say it by themselves, other clients do not (W3C, Fetch Metadata).
         if scope["method"] not in _ASKING and headers.get("sec-fetch-site", "none") not in _OURS:
             return PlainTextResponse("Another site sent this; it is not done.\n", 403)
-        if "transfer-encoding" in headers:
+        longest = self._longest(scope)
+        if "transfer-encoding" in headers and longest == _LONGEST:
             return PlainTextResponse("Say how long it is (Content-Length).\n", 411)
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > _LONGEST:
-            return PlainTextResponse(f"At most {_LONGEST} bytes are taken.\n", 413)
+        if not length.isdigit() or int(length) > longest:
+            return PlainTextResponse(f"At most {longest} bytes are taken.\n", 413)
         return None
+
+    def _longest(self, scope: Scope) -> int:
+        """Give how many bytes a request may bring."""
+        path = scope["path"]
+        return next(
+            (
+                max(most, _LONGEST)
+                for begin, most in self._uploads.items()
+                if scope["method"] == "POST" and (path == begin or path.startswith(f"{begin}/"))
+            ),
+            _LONGEST,
+        )
 
     def _complete(self, headers: MutableHeaders, scope: Scope) -> None:
         for name, value in _ALWAYS.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -90,10 +92,23 @@ def _pixels(
 ) -> NDArray[np.float32]:
     """Read an image, (rows, columns) in [0, 1], air dark, not larger than a screen shows it."""
     _, shown = _shown(services, request, who, uid, sop_instance_uid)
+    with decoding():
+        return _reduced(_read(services, shown))
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Hold one of the few places where images are read.
+
+    Raises
+    ------
+    HTTPException
+        When none becomes free, and for what goes wrong within.
+    """
     if not _AT_ONCE.acquire(timeout=_PATIENCE_S):
         raise HTTPException(503, "Too many images are asked for; try again soon.")
     try:
-        return _reduced(_read(services, shown))
+        yield
     except InstanceError as error:
         raise HTTPException(415, f"This image cannot be shown: {error.reason}") from error
     except ArchiveAway as error:

@@ -9,6 +9,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # How long a request may take to come, from its connection to the end of its body.
 PATIENCE_S: Final = 15.0
+# Of what is longer, so much must come in that time: instances that are stored take a while.
+_PROGRESS: Final = 256 << 10
 
 
 class ImpatientProtocol(H11Protocol):
@@ -19,12 +21,18 @@ class ImpatientProtocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._seen: Any = None
+        self._come = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait."""
         super().connection_made(transport)
         self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes."""
+        self._come += len(data)
+        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -40,7 +48,9 @@ class ImpatientProtocol(H11Protocol):
         request = self.cycle
         is_whole = request is not None and not request.more_body
         is_answered = request is not None and request.response_complete
-        if not (is_whole and not is_answered) and request is self._seen:
+        come, self._come = self._come, 0
+        is_answering = is_whole and not is_answered
+        if not is_answering and request is self._seen and come < _PROGRESS:
             self.transport.close()
             return
         self._seen = request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from worker.audit.schema import Message
@@ -20,6 +21,14 @@ class Trail(Protocol):
 
     def record(self, *messages: Message) -> None:
         """Write messages down, durably, or raise `worker.audit.trail.NotRecorded`."""
+        ...
+
+
+class Announce(Protocol):
+    """What rings a bell."""
+
+    def __call__(self, bell: Bell, at: datetime | None = None) -> None:
+        """Ring it, now or at a time to come."""
         ...
 
 
@@ -43,5 +52,5 @@ class Services:
     reading: SessionFactory
     doors: Doors
     trail: Trail
-    announce: Callable[[Bell], None]
+    announce: Announce
     model_info: Callable[[], ModelInfo]

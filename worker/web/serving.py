@@ -17,12 +17,12 @@ from worker.access.first import FirstToken
 from worker.audit import messages
 from worker.audit.trail import Trail
 from worker.database import SessionFactory
-from worker.desk import Bell, Desk
+from worker.desk import Desk
 from worker.settings import Settings
 from worker.web.app import build
 from worker.web.doors import Doors
 from worker.web.patience import ImpatientProtocol
-from worker.web.services import Services
+from worker.web.services import Announce, Services
 
 if TYPE_CHECKING:
     from model.predict import ModelInfo
@@ -37,7 +37,7 @@ def serve(
     settings: Settings,
     desk: Desk,
     reading: SessionFactory,
-    announce: Callable[[Bell], None],
+    announce: Announce,
     model_info: Callable[[], ModelInfo],
     on_ready: Callable[[], None],
     stopped: threading.Event,

@@ -131,6 +131,10 @@ def _query(desk: Desk, ask: Ask) -> None:
         s, Narrowing(**dates), after=undated, limit=5))  # fmt: skip
     ask("holdings_of", lambda s: ledger.holdings_of(s, [7, 8, 9]))
     ask("holding", lambda s: ledger.holding(s, study_uid(7) + ".2.1"))
+    known = study_uid(7) + ".2.1"
+    ask("studies_with", lambda s: ledger.studies_with(s, [known, "1.2.3"]))
+    ask("was_removed", lambda s: ledger.was_removed(s, study_uid(7), known))
+    ask("was_removed: unknown", lambda s: ledger.was_removed(s, study_uid(7), "1.2.3"))
     ask("newest_paths", lambda s: ledger.newest_paths(s, 20))
     ask("dead_letters", ledger.dead_letters)
     ask("given_up.dead_letters", lambda _: given_up.dead_letters(desk.sessions, PACS))

@@ -62,6 +62,11 @@ WRONG = {
     "CXR_WEB_IDLE_MIN": ["0", "-5", "nan", "1441", "soon"],
     "CXR_WEB_SESSION_H": ["0", "inf", "169", "long"],
     "CXR_AUDIT_SYSLOG": ["syslog.example.org", "host:0", "host:99999", ":6514", "tls://h:6514"],
+    "CXR_DICOMWEB_ORIGINS": [
+        "ohif.example.org", "*", "https://ohif.example.org/viewer", "ftp://ohif.example.org",
+        "https://ohif.example.org:0", "https://a b", "null",
+    ],
+    "CXR_DICOMWEB_STORE_MB": ["-1", "1.5", "all", "65537"],
     "CXR_LOG_FORMAT": ["xml", "JSON"],
     "CXR_METRICS_PORT": ["0", "70000", "http", "11112"],
     "CXR_OTLP_ENDPOINT": ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "off"],

@@ -40,7 +40,7 @@ class Guarded(APIRoute):
         answer = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            request.state.caller = await run_in_threadpool(_identify, request)
+            request.state.caller = await run_in_threadpool(identify, request)
             return await answer(request)
 
         return guarded
@@ -67,7 +67,7 @@ def at_least(role: Role) -> Callable[[Request, Identity], Identity]:
     return check
 
 
-def _identify(request: Request) -> Identity:
+def identify(request: Request) -> Identity:
     """Say whose token a request bears.
 
     Raises

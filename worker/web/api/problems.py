@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -56,10 +57,17 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def add_to(api: FastAPI) -> None:
-    """Have an application answer with problems."""
+def add_to(api: FastAPI, *, not_understood: int = 422) -> None:
+    """Have an application answer with problems.
+
+    Parameters
+    ----------
+    not_understood
+        The status for what a request does not say as it must.
+    """
     api.add_exception_handler(HTTPException, _say_what_is_wrong)
-    api.add_exception_handler(RequestValidationError, _say_what_is_not_understood)
+    say = partial(_say_what_is_not_understood, status=not_understood)
+    api.add_exception_handler(RequestValidationError, say)
     api.add_exception_handler(DBAPIError, _say_that_the_database_is_away)
     api.add_exception_handler(NotRecorded, _say_that_nothing_can_be_written_down)
     api.add_exception_handler(ConfigurationError, _say_that_it_is_set_up_wrongly)
@@ -75,16 +83,16 @@ def _say_what_is_wrong(_request: Request, error: Exception) -> Response:
 
 
 _PLAINLY: Final = {
-    404: "There is nothing of this name; /api/v1/openapi.json says what there is.",
+    404: "There is nothing of this name; /api/v1/openapi.json and docs/dicomweb.md say what is.",
     405: "This cannot be done here; Allow says what can.",
 }
 
 
-def _say_what_is_not_understood(_request: Request, error: Exception) -> Response:
+def _say_what_is_not_understood(_request: Request, error: Exception, status: int) -> Response:
     assert isinstance(error, RequestValidationError)
     wrong = [_wrong(each) for each in error.errors()]
     detail = "; ".join(f"{each.name or each.where}: {each.why}" for each in wrong)
-    return _problem(422, detail, errors=[each.model_dump() for each in wrong])
+    return _problem(status, detail, errors=[each.model_dump() for each in wrong])
 
 
 def _wrong(error: Mapping[str, Any]) -> Wrong:

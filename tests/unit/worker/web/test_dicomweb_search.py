@@ -1,0 +1,235 @@
+"""QIDO-RS: who may search, what is found, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.testclient import TestClient
+
+from tests.dicomweb import BASE, datasets_of, program, receive, reported, web_over
+from tests.ward import chest
+from tests.web import Web
+from worker.audit.trail import NotRecorded
+from worker.web.dicomweb import search
+
+
+@pytest.fixture
+def web(tmp_path: Path, sessions: sessionmaker[Session]) -> Web:
+    """A web on each kind of database."""
+    return web_over(tmp_path, sessions)
+
+
+@pytest.fixture
+def client(web: Web) -> Iterator[TestClient]:
+    return program(web)
+
+
+# --- who may ask -----------------------------------------------------------------------------
+
+
+def test_nobody_searches_without_a_token_or_a_session(web: Web) -> None:
+    answer = TestClient(web.app).get(f"{BASE}/studies")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_token_in_the_url_is_not_taken(web: Web, client: TestClient) -> None:
+    token = client.headers.pop("Authorization").removeprefix("Bearer ")
+    assert client.get(f"{BASE}/studies", params={"token": token}).status_code == 401
+
+
+def test_browser_that_is_signed_in_needs_no_token(web: Web) -> None:
+    receive(web, chest())
+    with web.browser("viewer") as browser:
+        assert browser.get(f"{BASE}/studies").status_code == 200
+        web.ward.clock.forward(60 * 60)
+        assert browser.get(f"{BASE}/studies").status_code == 401
+
+
+def test_search_is_written_to_the_audit_trail_before_it_is_answered(
+    web: Web, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(web, chest(PatientID="P-17"))
+    assert client.get(f"{BASE}/studies", params={"PatientID": "P-17"}).status_code == 200
+    assert 'csd-code="110112"' in web.audited()
+
+    def fail(*_: object) -> None:
+        raise NotRecorded("full")
+
+    monkeypatch.setattr(web.trail, "record", fail)
+    assert client.get(f"{BASE}/studies").status_code == 503
+
+
+# --- what is found ---------------------------------------------------------------------------
+
+
+def test_study_tells_what_the_standard_asks_for(web: Web, client: TestClient) -> None:
+    ds = chest(PatientName="Müller^Jörg", PatientID="P-17")
+    receive(web, ds)
+    (found,) = datasets_of(client.get(f"{BASE}/studies"))
+    assert found.StudyInstanceUID == ds.StudyInstanceUID
+    assert str(found.PatientName) == "Müller^Jörg"
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+    assert (found.NumberOfStudyRelatedSeries, found.NumberOfStudyRelatedInstances) == (1, 1)
+    assert found.ModalitiesInStudy == "CR"
+    assert found.RetrieveURL == f"http://testserver{BASE}/studies/{ds.StudyInstanceUID}"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_found"),
+    [
+        ({"PatientName": "mül*"}, True),
+        ({"00100010": "M?ller*"}, True),
+        ({"PatientName": "Meier*"}, False),
+        ({"StudyDate": "20260101-20260131"}, True),
+        ({"StudyDate": "20270101-"}, False),
+        ({"AccessionNumber": "ACC1"}, True),
+        ({"ModalitiesInStudy": "DX,CR"}, True),
+        ({"ModalitiesInStudy": "DX"}, False),
+        ({"StudyInstanceUID": "1.2.3,1.2.4"}, False),
+    ],
+)
+def test_keys_match_as_by_c_find(
+    web: Web, client: TestClient, parameters: dict[str, str], is_found: bool
+) -> None:
+    receive(web, chest(PatientName="Müller^Jörg"))
+    answer = client.get(f"{BASE}/studies", params=parameters)
+    assert answer.status_code == (200 if is_found else 204)
+
+
+def test_several_uids_find_each_of_their_studies(web: Web, client: TestClient) -> None:
+    uids = [web.ward.receive_study() for _ in range(3)]
+    answer = client.get(f"{BASE}/studies", params={"StudyInstanceUID": ",".join(uids[:2])})
+    assert {each.StudyInstanceUID for each in datasets_of(answer)} == set(uids[:2])
+
+
+def test_our_report_is_found_beside_the_image(web: Web, client: TestClient) -> None:
+    study = reported(web)
+    (found,) = datasets_of(client.get(f"{BASE}/studies"))
+    assert list(found.ModalitiesInStudy) == ["CR", "SR"]
+    series = datasets_of(client.get(f"{BASE}/studies/{study}/series", params={"Modality": "SR"}))
+    (report,) = web.ward.reports()
+    assert [each.SeriesInstanceUID for each in series] == [report.SeriesInstanceUID]
+    path = f"{BASE}/studies/{study}/series/{report.SeriesInstanceUID}/instances"
+    (instance,) = datasets_of(client.get(path))
+    assert instance.SOPInstanceUID == report.SOPInstanceUID
+    assert instance.RetrieveURL.endswith(f"/instances/{report.SOPInstanceUID}")
+
+
+def test_pictures_and_key_objects_are_found(
+    tmp_path: Path, sessions: sessionmaker[Session]
+) -> None:
+    pacs = "PACS@192.0.2.1:104?companions=picture+key-object"
+    web = web_over(tmp_path, sessions, CXR_DESTINATIONS=pacs)
+    study = reported(web)
+    found = datasets_of(program(web).get(f"{BASE}/studies/{study}/instances"))
+    classes = {each.SOPClassUID for each in found}
+    assert {KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage} <= classes
+
+
+def test_instances_are_found_across_studies(web: Web, client: TestClient) -> None:
+    first, second = chest(), chest()
+    receive(web, first)
+    receive(web, second)
+    found = datasets_of(client.get(f"{BASE}/instances"))
+    assert {each.SOPInstanceUID for each in found} == {
+        first.SOPInstanceUID, second.SOPInstanceUID
+    }  # fmt: skip
+    answer = client.get(f"{BASE}/instances", params={"SOPInstanceUID": first.SOPInstanceUID})
+    (only,) = datasets_of(answer)
+    # Of the levels above it is told too, as nothing says which one is meant.
+    assert (only.StudyInstanceUID, only.Modality) == (first.StudyInstanceUID, "CR")
+
+
+def test_instance_that_is_unknown_is_sought_in_no_study(
+    web: Web, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(web, chest())
+    monkeypatch.setattr(search, "SEARCH_LIMIT", 0)
+    answer = client.get(f"{BASE}/instances", params={"SOPInstanceUID": "1.2.3"})
+    assert answer.status_code == 204
+
+
+def test_series_are_found_across_studies(web: Web, client: TestClient) -> None:
+    uids = {web.ward.receive_study() for _ in range(2)}
+    found = datasets_of(client.get(f"{BASE}/series", params={"Modality": "CR"}))
+    assert {each.StudyInstanceUID for each in found} == uids
+
+
+def test_fields_are_told_that_are_asked_for(web: Web, client: TestClient) -> None:
+    receive(web, chest(PatientComments="keep calm"))
+    (usual,) = datasets_of(client.get(f"{BASE}/studies"))
+    assert "PatientComments" not in usual
+    for asked in ("PatientComments", "00104000", "all", "StudyTime,00104000"):
+        (found,) = datasets_of(client.get(f"{BASE}/studies", params={"includefield": asked}))
+        assert found.PatientComments == "keep calm"
+
+
+# --- how much, and how well ------------------------------------------------------------------
+
+
+def test_pages_hold_each_study_once(web: Web, client: TestClient) -> None:
+    uids = [web.ward.receive_study() for _ in range(5)]
+    found: list[str] = []
+    for offset in (0, 2, 4):
+        answer = client.get(f"{BASE}/studies", params={"limit": 2, "offset": offset})
+        found += [each.StudyInstanceUID for each in datasets_of(answer)]
+        assert ("additional results" in answer.headers.get("warning", "")) == (offset < 4)
+    assert sorted(found) == sorted(uids)
+
+
+def test_fuzzy_matching_is_answered_with_the_warning_of_the_standard(
+    web: Web, client: TestClient
+) -> None:
+    receive(web, chest())
+    answer = client.get(f"{BASE}/studies", params={"fuzzymatching": "true"})
+    assert answer.headers["warning"] == (
+        '299 cxr-worker "The fuzzymatching parameter is not supported. '
+        'Only literal matching has been performed."'
+    )
+
+
+def test_key_that_is_not_matched_is_named_in_a_warning(web: Web, client: TestClient) -> None:
+    receive(web, chest())
+    answer = client.get(f"{BASE}/studies", params={"KVP": "80"})
+    assert answer.status_code == 200
+    assert "KVP" in answer.headers["warning"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"limit": "-1"},
+        {"limit": "many"},
+        {"offset": "1.5"},
+        {"NoSuchKeyword": "1"},
+        {"0010001": "x"},
+        {"includefield": "NoSuchKeyword"},
+        {"SeriesNumber": "one"},
+        {"PatientName.PatientID": "x"},
+    ],
+)
+def test_what_is_not_understood_is_said(client: TestClient, parameters: dict[str, str]) -> None:
+    answer = client.get(f"{BASE}/series", params=parameters)
+    assert answer.status_code == 400
+    assert answer.json()["detail"]
+
+
+def test_xml_is_not_offered(client: TestClient) -> None:
+    accept = {"Accept": 'multipart/related; type="application/dicom+xml"'}
+    assert client.get(f"{BASE}/studies", headers=accept).status_code == 406
+
+
+def test_search_for_everything_there_is_ends(
+    web: Web, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        web.ward.receive_study()
+    monkeypatch.setattr(search, "SEARCH_LIMIT", 2)
+    answer = client.get(f"{BASE}/studies", params={"PatientName": "Nobody*"})
+    assert answer.status_code == 413
+    assert "date" in answer.json()["detail"]
