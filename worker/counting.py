@@ -53,7 +53,12 @@ class CountingWatch(Watch):
 
     def stored(self, sop_class_uid: str, status: int, seconds: float) -> None:
         """Count an answer to a C-STORE request."""
-        metrics.observe(metrics.STAGE_SECONDS, seconds, stage=Stage.STORE)
-        metrics.count(metrics.RESPONSES, status=_shown(status))
-        if status == Status.SUCCESS:
-            metrics.count(metrics.RECEIVED, sop_class=sop_class_word(sop_class_uid))
+        count_stored(sop_class_uid, status, seconds)
+
+
+def count_stored(sop_class_uid: str, status: int, seconds: float) -> None:
+    """Count what was stored, or was not, however it came."""
+    metrics.observe(metrics.STAGE_SECONDS, seconds, stage=Stage.STORE)
+    metrics.count(metrics.RESPONSES, status=_shown(status))
+    if status == Status.SUCCESS:
+        metrics.count(metrics.RECEIVED, sop_class=sop_class_word(sop_class_uid))

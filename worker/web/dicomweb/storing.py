@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node.correlation import about
 from dicom_node.header import read_header
 from dicom_node.incoming import StoreEvent, draft_of
 from dicom_node.incoming_file import IncomingFile, NotTaken
@@ -18,6 +20,7 @@ from dicom_node.reception import Reply, association_id, handle_store, has_sent
 from dicom_node.records import Outcome, Received
 from dicom_node.status import Status
 from worker import node
+from worker.counting import count_stored
 from worker.desk import Desk
 from worker.web.dicomweb.objects import url_of
 from worker.web.services import Announce
@@ -93,7 +96,8 @@ class Store:
             return
         file, self._file = self._file, None
         try:
-            self.told.append(self._stored(file))
+            with about(association_id=association_id(self._assoc)):
+                self.told.append(self._stored(file))
         except NotTaken as error:
             self.told.append(Told(error.status, error.sop_class_uid, error.sop_instance_uid))
         finally:
@@ -117,7 +121,9 @@ class Store:
         if self._study and _study_of(event) != self._study:
             return Told(Status.DOES_NOT_MATCH_SOP_CLASS, *uids)
         seen = _Seen(self._record, self._before)
+        began_at = time.perf_counter()
         reply: Reply = handle_store(event, self._desk.archive, seen)
+        count_stored(uids[0], int(reply), time.perf_counter() - began_at)
         return Told(int(reply), *uids, received=seen.received)
 
 
