@@ -53,6 +53,7 @@ DATABASE = (ROOT / "docs" / "database.md").read_text()
 CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text()
 MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
 TRACES = MONITORING.split("## Traces\n", 1)[1]
+DICOMWEB = (ROOT / "docs" / "dicomweb.md").read_text()
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 
@@ -509,6 +510,15 @@ def test_every_failure_of_the_reliability_document_names_tests_that_exist() -> N
         assert named
         assert {name for name in named if name.startswith("test_")} <= there
         assert {name.removeprefix("make ") for name in named} - there <= targets
+
+
+def test_settings_of_dicomweb_are_described_with_their_defaults() -> None:
+    told = {row[0].strip("`"): row[1] for row in rows(DICOMWEB) if row[0].startswith("`CXR_")}
+    assert told == {
+        key: default or "none"
+        for key, default, _ in describe_settings()
+        if key.startswith("CXR_DICOMWEB_")
+    }
 
 
 def test_times_of_the_reliability_document_are_the_default_settings() -> None:

@@ -166,7 +166,7 @@ def _keyword(name: str) -> str:
 def _put(identifier: Dataset, path: list[str], value: str) -> None:
     """Set a key."""
     if len(path) == 2:
-        if path[0] not in identifier:
+        if not identifier.get(path[0]):
             identifier.add_new(path[0], "SQ", Sequence([Dataset()]))
         _put(identifier[path[0]].value[0], path[1:], value)
         return

@@ -7,7 +7,9 @@ DICOM PS3.18 10.6
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +33,8 @@ from worker.web.dicomweb.callers import Guarded
 from worker.web.dicomweb.objects import SeriesUid, base_of, url_of
 from worker.web.gate import Given
 from worker.web.services import Services
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(route_class=Guarded)
 
@@ -121,7 +125,7 @@ def _matches(services: Services, search: Search) -> _Matches:
         if number == SEARCH_LIMIT:
             words = "Too many to search; give an ID, an accession number or a date."
             raise HTTPException(413, words)
-        if not matches(entity, wanted.identifier, supported):
+        if not _is_match(entity, wanted.identifier, supported):
             continue
         if count == last:
             return _Matches(found, has_more=True)
@@ -131,17 +135,26 @@ def _matches(services: Services, search: Search) -> _Matches:
     return _Matches(found, has_more=False)
 
 
+def _is_match(entity: Dataset, identifier: Dataset, supported: Collection[str]) -> bool:
+    """Match an entity; one whose values cannot be read does not end the search."""
+    try:
+        return matches(entity, identifier, supported)
+    except Exception as error:  # noqa: BLE001 - pydicom converts them only now, and raises all kinds
+        uid, why = entity.get("StudyInstanceUID", ""), type(error).__name__
+        log.warning("a search leaves out something of study %s: %s", uid, why)
+        return False
+
+
 def _told(entity: Dataset, search: Search, base: str) -> Dataset:
     """Return what is told of a match; what is not known becomes empty."""
     told = Dataset()
     for keyword in search.returned:
-        if keyword in entity:
+        vr = dictionary_VR(keyword).split(" ", maxsplit=1)[0]
+        told.add_new(tag_for_keyword(keyword) or 0, vr, [] if vr == "SQ" else None)
+        with suppress(Exception):  # pydicom converts it only now, and raises all kinds
             told[keyword] = entity[keyword]
-        else:
-            vr = dictionary_VR(keyword).split(" ", maxsplit=1)[0]
-            told.add_new(tag_for_keyword(keyword) or 0, vr, [] if vr == "SQ" else None)
     if "SpecificCharacterSet" in entity:
-        told["SpecificCharacterSet"] = entity["SpecificCharacterSet"]
+        told.SpecificCharacterSet = "ISO_IR 192"
     told.RetrieveURL = url_of(base, *_uids(entity, search.wanted.level))
     return told
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.testclient import TestClient
 
+from dicom_node.query import attributes_of
+from tests import datasets
 from tests.dicomweb import BASE, datasets_of, program, receive, reported, web_over
 from tests.ward import chest
 from tests.web import Web
 from worker.audit.trail import NotRecorded
 from worker.web.dicomweb import search
+
+ATTRIBUTES = attributes_of("IMAGE")
 
 
 @pytest.fixture
@@ -24,7 +31,14 @@ def web(tmp_path: Path, sessions: sessionmaker[Session]) -> Web:
 
 
 @pytest.fixture
-def client(web: Web) -> Iterator[TestClient]:
+def client(web: Web) -> TestClient:
+    return program(web)
+
+
+@pytest.fixture
+def sqlite_client(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> TestClient:
+    web = web_over(tmp_path, sqlite_sessions)
+    receive(web, chest())
     return program(web)
 
 
@@ -169,6 +183,26 @@ def test_fields_are_told_that_are_asked_for(web: Web, client: TestClient) -> Non
         assert found.PatientComments == "keep calm"
 
 
+def test_instance_with_a_broken_value_is_found_without_it(web: Web, client: TestClient) -> None:
+    ds = datasets.with_element(chest(), "InstanceNumber", "IS", b"first ")
+    receive(web, ds)
+    (found,) = datasets_of(client.get(f"{BASE}/instances"))
+    assert found.SOPInstanceUID == ds.SOPInstanceUID
+    assert "InstanceNumber" not in found
+    answer = client.get(f"{BASE}/instances", params={"InstanceNumber": "1"})
+    assert answer.status_code == 204
+
+
+def test_items_of_a_sequence_are_matched(web: Web, client: TestClient) -> None:
+    item = Dataset()
+    item.ScheduledProcedureStepID = "SPS7"
+    receive(web, chest(RequestAttributesSequence=[item]))
+    path, key = f"{BASE}/series", "RequestAttributesSequence.ScheduledProcedureStepID"
+    (found,) = datasets_of(client.get(path, params={key: "SPS7", "00400275": ""}))
+    assert found.RequestAttributesSequence[0].ScheduledProcedureStepID == "SPS7"
+    assert client.get(path, params={"00400275.00400009": "SPS8"}).status_code == 204
+
+
 # --- how much, and how well ------------------------------------------------------------------
 
 
@@ -233,3 +267,31 @@ def test_search_for_everything_there_is_ends(
     answer = client.get(f"{BASE}/studies", params={"PatientName": "Nobody*"})
     assert answer.status_code == 413
     assert "date" in answer.json()["detail"]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    keys=st.dictionaries(
+        st.sampled_from([*ATTRIBUTES, "limit", "offset", "includefield", "fuzzymatching", "accept"])
+        | st.text(max_size=12),
+        st.text(max_size=20) | st.sampled_from(["*", "?", "1-2", "-", ",", "\\", "all"]),
+        max_size=4,
+    ),
+    accept=st.sampled_from(
+        ['a;b="c', '"', ",;=", "multipart/related", "*/*;q=0", "application/json"]
+    ),
+)
+def test_no_request_is_a_fault_of_the_server(
+    sqlite_client: TestClient, keys: dict[str, str], accept: str
+) -> None:
+    for level in ("studies", "series", "instances"):
+        query = urlencode(
+            {
+                key.encode(errors="replace"): value.encode(errors="replace")
+                for key, value in keys.items()
+            }
+        )
+        answer = sqlite_client.get(f"{BASE}/{level}?{query}", headers={"Accept": accept})
+        assert answer.status_code in (200, 204, 400, 406), (answer.text, keys)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.testclient import TestClient
 
@@ -30,6 +31,7 @@ from tests.dicomweb import (
 from tests.fakes import new_uid
 from tests.ward import chest
 from tests.web import Web
+from worker import ledger
 from worker.audit.trail import NotRecorded
 from worker.states import JobKind
 from worker.tables import Instance
@@ -205,6 +207,18 @@ def test_full_archive_asks_to_come_again(
 
     monkeypatch.setattr(Archive, "_require_space", full)
     answer = stored(reader.post(STUDIES, **in_parts([as_sent(make())])), 503)
+    assert answer.FailedSOPSequence[0].FailureReason == Status.OUT_OF_RESOURCES
+    assert rows(web) == []
+
+
+def test_database_that_is_away_asks_to_come_again(
+    web: Web, reader: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("away"))
+
+    monkeypatch.setattr(ledger, "record", away)
+    answer = stored(reader.post(STUDIES, **in_parts([as_sent(chest())])), 503)
     assert answer.FailedSOPSequence[0].FailureReason == Status.OUT_OF_RESOURCES
     assert rows(web) == []
 
