@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from tests.web import Web
 from worker.audit.trail import NotRecorded
 from worker.web.dicomweb import search
 
+DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "dicomweb.md"
 ATTRIBUTES = attributes_of("IMAGE")
 
 
@@ -201,6 +203,13 @@ def test_items_of_a_sequence_are_matched(web: Web, client: TestClient) -> None:
     (found,) = datasets_of(client.get(path, params={key: "SPS7", "00400275": ""}))
     assert found.RequestAttributesSequence[0].ScheduledProcedureStepID == "SPS7"
     assert client.get(path, params={"00400275.00400009": "SPS8"}).status_code == 204
+
+
+def test_search_that_is_shown_in_the_document_finds(web: Web, client: TestClient) -> None:
+    receive(web, chest(PatientName="Meier^Mia"))
+    (url,) = re.findall(r'"http://localhost:8080(/dicom-web/[^"]+)"', DOCUMENT.read_text())
+    (found,) = datasets_of(client.get(url))
+    assert found.PatientName == "Meier^Mia"
 
 
 # --- how much, and how well ------------------------------------------------------------------

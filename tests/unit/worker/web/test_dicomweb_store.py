@@ -250,6 +250,18 @@ def test_session_alone_does_not_store(web: Web) -> None:
     assert rows(web) == []
 
 
+def test_page_of_another_site_cannot_have_a_browser_store(web: Web, reader: TestClient) -> None:
+    request = in_parts([as_sent(chest())])
+    request["headers"]["Sec-Fetch-Site"] = "cross-site"
+    assert reader.post(STUDIES, **request).status_code == 403
+    assert rows(web) == []
+
+
+def test_part_that_is_no_instance_is_told_as_such(web: Web, reader: TestClient) -> None:
+    answer = stored(reader.post(STUDIES, **in_parts([b"[]"], "application/dicom+json")), 409)
+    assert answer.OtherFailuresSequence[0].FailureReason == Status.CANNOT_UNDERSTAND
+
+
 def test_request_ends_as_an_association_does(web: Web, reader: TestClient) -> None:
     stored(reader.post(STUDIES, **in_parts([as_sent(chest())])))
     web.ward.classify()
