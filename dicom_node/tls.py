@@ -74,15 +74,22 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return _prepared(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), files)
 
 
-def expiry(certificate: Path) -> datetime:
+def expiry(certificate: Path, setting: str = CERTIFICATE) -> datetime:
     """Return when the first certificate of a PEM file expires.
+
+    Parameters
+    ----------
+    certificate
+        The file.
+    setting
+        By which it was given.
 
     Raises
     ------
     ConfigurationError
         When the file is missing or is not PEM.
     """
-    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), CERTIFICATE, certificate)
+    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), setting, certificate)
     pem = certificate.read_text("ascii", "replace")
     begin, end = pem.index(ssl.PEM_HEADER), pem.index(ssl.PEM_FOOTER)
     der = ssl.PEM_cert_to_DER_cert(pem[begin:end] + ssl.PEM_FOOTER)

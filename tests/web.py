@@ -18,6 +18,7 @@ from worker.access.attempts import Attempts
 from worker.access.first import FirstToken
 from worker.access.roles import Role
 from worker.audit.trail import Trail
+from worker.oidc.elsewhere import Elsewhere
 from worker.web.app import build
 from worker.web.doors import Doors
 from worker.web.services import Services
@@ -36,7 +37,13 @@ class Web:
         The application.
     """
 
-    def __init__(self, ward: Ward, folder: Path, strangers: Attempts | None = None) -> None:
+    def __init__(
+        self,
+        ward: Ward,
+        folder: Path,
+        strangers: Attempts | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.ward = ward
         self.first = FirstToken(folder)
         self.audit_file = folder / "audit.log"
@@ -46,7 +53,7 @@ class Web:
             timedelta(hours=12), strangers or Attempts(),
         )  # fmt: skip
         self.services = Services(
-            ward.desk, ward.sessions, self.doors, self.trail, ward.bells, model_info
+            ward.desk, ward.sessions, self.doors, self.trail, ward.bells, model_info, elsewhere
         )
         self.app: FastAPI = build(self.services, {"testserver", "127.0.0.1", "localhost"})
 

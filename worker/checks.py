@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from worker import broker
 from worker.settings import Settings
 
 BROKER_TIMEOUT_S = 3
+EXPIRES_SOON = timedelta(days=30)
 ADVICE = {
     "database": "check CXR_DATABASE_URL and that the server runs and lets us in",
     "broker": "start the broker, or correct CXR_BROKER_URL; meanwhile nothing is lost, only late",
@@ -48,3 +50,12 @@ def check_broker(settings: Settings) -> Check:
                 ADVICE["broker"] + started,
             )  # fmt: skip
     return Check("broker", f"{shown} answers")
+
+
+def advice_on_expiry(expiry: datetime, setting: str) -> str:
+    """Say what to do about a certificate; nothing while it lasts."""
+    left = expiry - datetime.now(UTC)
+    if left > EXPIRES_SOON:
+        return ""
+    what = f"it expires in {left.days} days" if left.days >= 0 else "it has expired"
+    return f"{what}: put a new one into {setting}"

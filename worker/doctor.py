@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 
 from pydicom.uid import UID, KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
@@ -12,13 +11,13 @@ from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PacsWorkerError
-from worker.checks import ADVICE, Check, check_broker
+from worker import web_checks
+from worker.checks import ADVICE, Check, advice_on_expiry, check_broker
 from worker.destinations import Destination
 from worker.settings import Settings
 from worker.states import CompanionKind
 
 CALL_TIMEOUT_S = 5
-EXPIRES_SOON = timedelta(days=30)
 COMPANION_SOP_CLASSES = {
     CompanionKind.PICTURE: SecondaryCaptureImageStorage,
     CompanionKind.KEY_OBJECT: KeyObjectSelectionDocumentStorage,
@@ -35,6 +34,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         ("model", _model),
         ("decoders", _decoders),
         *([("tls", _tls)] if settings.tls_files else []),
+        *web_checks.looks(settings),
         *([("audit", _audit)] if settings.audit_syslog else []),
         *([("traces", _traces)] if settings.otlp_endpoint else []),
         ("destinations", _destinations),
@@ -182,11 +182,7 @@ def _tls(settings: Settings) -> Check:
     expiry = tls.expiry(files.certificate)
     port = f"listens on {settings.tls_port}" if settings.tls_port is not None else "does not listen"
     found = f"{port}, our certificate expires on {expiry:%Y-%m-%d}"
-    left = expiry - datetime.now(UTC)
-    if left > EXPIRES_SOON:
-        return Check("tls", found)
-    what = f"it expires in {left.days} days" if left.days >= 0 else "it has expired"
-    return Check("tls", found, f"{what}: put a new one into CXR_TLS_CERTIFICATE")
+    return Check("tls", found, advice_on_expiry(expiry, "CXR_TLS_CERTIFICATE"))
 
 
 def _audit(settings: Settings) -> Check:

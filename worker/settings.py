@@ -24,6 +24,7 @@ from worker.destinations import Destination, KnownPeer
 from worker.settings_broker import BrokerSettings
 from worker.settings_dicomweb import DicomwebSettings
 from worker.settings_file import PREFIX, given_values
+from worker.settings_oidc import OidcSettings
 from worker.settings_tracing import TracingSettings
 from worker.settings_values import (
     AETitle,
@@ -33,7 +34,6 @@ from worker.settings_values import (
     Networks,
     PortOrOff,
 )
-from worker.settings_web import WebSettings
 from worker.states import CompanionKind
 
 InitSource = PydanticBaseSettingsSource
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 MOST_DAYS = 36_525
 
 
-class Settings(BrokerSettings, DicomwebSettings, TracingSettings, WebSettings):
+class Settings(BrokerSettings, DicomwebSettings, OidcSettings, TracingSettings, WebSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
@@ -446,11 +446,8 @@ def describe_settings() -> list[tuple[str, str, str]]:
 
 
 PARTS: tuple[type[BaseSettings], ...] = (
-    BrokerSettings,
-    TracingSettings,
-    WebSettings,
-    DicomwebSettings,
-)
+    BrokerSettings, TracingSettings, WebSettings, OidcSettings, DicomwebSettings
+)  # fmt: skip
 
 
 def _in_order() -> list[str]:

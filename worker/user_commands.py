@@ -59,10 +59,12 @@ def list_() -> None:
 
     with sessions_here()() as session:
         found = users.list_users(session)
-    table = Table("user", "role", "may sign in", "last signed in", box=None, pad_edge=False)
+    table = Table("user", "role", "may sign in", "by", "last signed in", box=None, pad_edge=False)
     for each in found:
         last = f"{each.last_sign_in_at:%Y-%m-%d %H:%M} UTC" if each.last_sign_in_at else "never"
-        table.add_row(escape(each.name), each.role, "yes" if each.enabled else "no", last)
+        by = "password" if each.subject is None else each.subject.partition(" ")[0]
+        may = "yes" if each.enabled else "no"
+        table.add_row(escape(each.name), each.role, may, escape(by), last)
     wide = None if sys.stdout.isatty() else 200
     Console(width=wide).print(table if found else "There are no users.")
 

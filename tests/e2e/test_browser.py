@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from model.predict import Prediction
+from tests import oidc
 from tests.e2e.programs import free_port
 from tests.ward import PACS, Ward
 from tests.web import PASSWORD, Web
@@ -55,9 +56,9 @@ def web(tmp_path: Path, sqlite_engine: Engine) -> Web:
 
 
 @contextmanager
-def served(web: Web) -> Iterator[str]:
+def served(web: Web, port: int | None = None) -> Iterator[str]:
     """Serve pages on a port of this machine; give their address."""
-    port = free_port()
+    port = free_port() if port is None else port
     config = uvicorn.Config(web.app, "127.0.0.1", port, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -282,3 +283,35 @@ def test_without_a_script_everything_can_be_read(web: Web, chromium: Browser) ->
         page.get_by_role("button", name="Disagree").click()
         expect(page.locator("#verdicts-1")).to_contain_text("admin disagrees: no pneumonia")
         context.close()
+
+
+def test_somebody_signs_in_and_out_by_a_provider_of_another_site(
+    chromium: Browser, tmp_path: Path, sqlite_engine: Engine
+) -> None:
+    port = free_port()
+    # To a browser, localhost and 127.0.0.1 are two sites: a strict cookie stays behind.
+    ours = f"http://localhost:{port}"
+    with oidc.running() as provider:
+        provider.asks_first = True
+        ward = Ward(tmp_path, build_sessions(sqlite_engine))
+        web = Web(ward, tmp_path, elsewhere=oidc.elsewhere(provider, ours))
+        with served(web, port):
+            context = chromium.new_context(base_url=ours)
+            page = context.new_page()
+            complaints: list[str] = []
+            page.on("console", lambda said: complaints.append(said.text))
+            page.goto("/model")
+            found = Axe().run(page).response["violations"]
+            assert [each["id"] for each in found if each["impact"] in SERIOUS] == []
+            page.get_by_role("link", name="Sign in by Hospital account").click()
+            page.get_by_role("link", name="Let me in").click()
+            expect(page.get_by_text("anna (reader)")).to_be_visible()
+            assert page.url == f"{ours}/model"
+            page.get_by_role("button", name="Sign out").click()
+            expect(page.get_by_role("heading", name="Signed out")).to_be_visible()
+            page.get_by_role("link", name="Sign out of Hospital account").click()
+            page.wait_for_url(f"{provider.address}/logout**")
+            page.goto(f"{ours}/")
+            expect(page.get_by_role("heading", name="Sign in", exact=True)).to_be_visible()
+            assert [each for each in complaints if "favicon" not in each] == []
+            context.close()

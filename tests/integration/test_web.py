@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import oidc
 from tests.certificates import Authority
 from tests.e2e.programs import START_S, free_port, listens, wait_until
 from tests.integration.house import CXR_WORKER, House
@@ -84,3 +85,32 @@ def test_others_are_let_in_by_tls_alone_and_only_where_somebody_can_sign_in(
         assert "anna (admin)" in client.get("/").text
         assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
     assert house.stop("again") == 0
+
+
+def test_with_a_provider_others_are_let_in_without_a_local_administrator(
+    house: House, tmp_path: Path
+) -> None:
+    files = Authority(tmp_path / "authority").issue("web", hosts="IP:127.0.0.1")
+    port = int(house.env["CXR_WEB_PORT"])
+    ours = f"https://127.0.0.1:{port}"
+    (tmp_path / "secret").write_text(oidc.SECRET)
+    with oidc.running() as provider:
+        house.env |= {
+            "CXR_WEB_BIND": "0.0.0.0", "CXR_WEB_HOSTS": "127.0.0.1", "CXR_WEB_URL": ours,
+            "CXR_WEB_CERTIFICATE": str(files.certificate), "CXR_WEB_KEY": str(files.key),
+            "CXR_OIDC_ISSUER": provider.issuer, "CXR_OIDC_CLIENT_ID": oidc.CLIENT,
+            "CXR_OIDC_ROLES": "groups:radiology=reader",
+            "CXR_OIDC_CLIENT_SECRET_FILE": str(tmp_path / "secret"),
+        }  # fmt: skip
+        assert house.start("db", "upgrade").wait(START_S) == 0
+        house.start("web")
+        wait_until(lambda: listens(port), START_S, "the pages")
+        trusted = ssl.create_default_context(cafile=str(files.authority))
+        with httpx.Client(base_url=ours, verify=trusted, trust_env=False) as client:
+            back = oidc.visit(client.get("/sign-in/oidc").headers["location"])
+            assert back.startswith(f"{ours}/sign-in/oidc/back?")
+            assert client.get(back).status_code == 200
+            assert "anna (reader)" in client.get("/").text
+        code = httpx.URL(back).params["code"]
+        assert code not in house.text()
+        assert house.stop("web") == 0

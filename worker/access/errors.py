@@ -21,6 +21,10 @@ class UnknownUser(AccessError):
     """There is no user of this name, or it is disabled."""
 
 
+class VouchedElsewhere(AccessError):
+    """The user signs in by a provider, which says what was to be changed here."""
+
+
 class LastAdmin(AccessError):
     """Nobody would be left who can administrate."""
 

@@ -34,7 +34,7 @@ def checked(name: str) -> str:
     given = normalised(name)
     if not given or len(given) > LONGEST:
         raise NameRefused(f"a user's name has 1 to {LONGEST} characters")
-    if not given[0].isalnum() or not all(each.isalnum() or each in _MARKS for each in given):
+    if not given[0].isalnum() or not all(map(is_mark_of_name, given)):
         raise NameRefused(
             f"a user's name has letters, digits and {' '.join(sorted(_MARKS))} and begins with a "
             "letter or a digit"
@@ -44,3 +44,8 @@ def checked(name: str) -> str:
             f"{LOCAL} is whoever signs in before there are users; choose another name"
         )
     return given
+
+
+def is_mark_of_name(character: str) -> bool:
+    """Tell whether a name may have a character in it."""
+    return character.isalnum() or character in _MARKS

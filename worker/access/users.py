@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from worker.access import passwords
 from worker.access.admins import is_acting_admin
-from worker.access.errors import LastAdmin, NameRefused, UnknownUser
+from worker.access.errors import LastAdmin, NameRefused, UnknownUser, VouchedElsewhere
 from worker.access.names import checked, normalised
 from worker.access.roles import Identity, Role
 from worker.database import READS_ONLY, SessionFactory
@@ -63,12 +63,19 @@ def set_password(session: Session, name: str, password: str) -> None:
         When there is no such user.
     PasswordRefused
         When the password is too weak.
+    VouchedElsewhere
+        When the user has none, and must not get one.
     """
     passwords.require_good(password, normalised(name))
     hashed = passwords.hash_password(password)
     user = _locked(session, name)
+    if user.subject is not None:
+        raise VouchedElsewhere(
+            f"{user.name} signs in by a provider (OpenID Connect) and has no password here; "
+            "cxr-worker user disable keeps them out"
+        )
     user.password_hash = hashed
-    _end_sessions(session, user)
+    end_sessions(session, user)
 
 
 def set_role(session: Session, name: str, role: Role) -> None:
@@ -78,10 +85,18 @@ def set_role(session: Session, name: str, role: Role) -> None:
     ------
     UnknownUser, LastAdmin
         When there is no such user, or no administrator would be left.
+    VouchedElsewhere
+        When their provider says their role, at each sign-in.
     """
     if role is not Role.ADMIN:
         _require_another_admin(session, name)
-    _locked(session, name).role = role
+    user = _locked(session, name)
+    if user.subject is not None:
+        raise VouchedElsewhere(
+            f"{user.name}'s role comes from the provider at each sign-in (CXR_OIDC_ROLES): change "
+            "it there; cxr-worker user disable keeps them out at once"
+        )
+    user.role = role
 
 
 def disable(session: Session, name: str) -> None:
@@ -95,7 +110,7 @@ def disable(session: Session, name: str) -> None:
     _require_another_admin(session, name)
     user = _locked(session, name)
     user.enabled = False
-    _end_sessions(session, user)
+    end_sessions(session, user)
 
 
 def enable(session: Session, name: str) -> None:
@@ -160,5 +175,6 @@ def _require_another_admin(session: Session, name: str) -> None:
         raise LastAdmin(f"{normalised(name)} is the only administrator who can sign in")
 
 
-def _end_sessions(session: Session, user: User) -> None:
+def end_sessions(session: Session, user: User) -> None:
+    """End all sessions of a user."""
     session.execute(delete(WebSession).where(WebSession.user_id == user.id))

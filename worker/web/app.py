@@ -45,6 +45,10 @@ def build(services: Services, hosts: Collection[str], *, tls_only: bool = False)
     )
     for part in (signing, pages, images, judging, agreeing):
         app.include_router(part.router)
+    if services.elsewhere is not None:
+        from worker.web import arriving  # and with it what few need: authlib and httpx
+
+        app.include_router(arriving.router)
     app.add_exception_handler(SignInNeeded, ask_to_sign_in)
     app.add_exception_handler(HTTPException, _say_what_is_wrong)
     app.add_exception_handler(RequestValidationError, _say_what_is_not_understood)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 
 from worker.access.roles import Identity
+from worker.access.vouched import Arrival
 from worker.audit import messages
 from worker.audit.messages import Person, StudyOf
 from worker.audit.schema import Outcome
@@ -61,6 +62,20 @@ def refused(services: Services, request: Request, who: Identity) -> None:
 def signed_in(services: Services, request: Request, name: str, outcome: Outcome) -> None:
     """Write down that somebody signs in, or tries to."""
     services.trail.record(messages.signed_in(_person(request, name), outcome))
+
+
+def arrived(services: Services, request: Request, arrival: Arrival) -> None:
+    """Write down that somebody came from the provider, and what that changes about the user."""
+    person = _person(request, arrival.name)
+    role = arrival.identity and arrival.identity.role
+    if arrival.added:
+        what = f"added as {role} by the provider"
+        services.trail.record(messages.user_changed(person, arrival.name, what))
+    elif arrival.role_before is not None:
+        what = f"is {role} now, was {arrival.role_before}, by the provider"
+        services.trail.record(messages.role_changed(person, arrival.name, what))
+    outcome = Outcome.MINOR_FAILURE if arrival.identity is None else Outcome.SUCCESS
+    services.trail.record(messages.signed_in(person, outcome))
 
 
 def signed_out(services: Services, request: Request, who: Identity) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from worker.access import sessions, tokens, users
+from worker.access import sessions, tokens, users, vouched
 from worker.access.admins import has_admin
 from worker.access.attempts import Attempts
 from worker.access.errors import UnknownUser
 from worker.access.first import FirstToken
 from worker.access.roles import LOCAL, Identity
+from worker.access.vouched import Arrival, Vouched
 from worker.database import SessionFactory
 
 
@@ -105,6 +106,29 @@ class Doors:
         with self.reading() as session:
             identity = self.first.check(session, token)
         return None if identity is None else self._begin(identity)
+
+    def arrive(self, who: Vouched, tell: Callable[[Arrival], None]) -> tuple[Arrival, str]:
+        """Let somebody in for whom a provider vouches; the token is "" when they may not.
+
+        Parameters
+        ----------
+        tell
+            Writes down what changes about the user, before it does.
+        """
+        now = self.clock()
+        with self.sessions() as session, session.begin():
+            arrival = vouched.arrive(session, who, now)
+            token = ""
+            if arrival.identity is not None:
+                sessions.forget_expired(session, now, idle=self.idle, absolute=self.absolute)
+                token = sessions.begin(session, arrival.identity, now)
+            tell(arrival)
+        return arrival, token
+
+    def is_vouched_for(self, who: Identity) -> bool:
+        """Tell whether somebody signs in by a provider."""
+        with self.reading() as session:
+            return vouched.is_vouched_for(session, who.name)
 
     def sign_out(self, token: str) -> None:
         """End a session."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
 from fastapi import Depends, HTTPException, Request, Response
@@ -15,8 +15,8 @@ from worker.web import audited
 from worker.web.services import Services
 
 # With this prefix a browser takes a cookie by TLS alone, and for this very host (RFC 6265bis).
-_SECURE_COOKIE: Final = "__Host-cxr-session"
-_PLAIN_COOKIE: Final = "cxr-session"
+_SECURE: Final = "__Host-"
+_COOKIE: Final = "cxr-session"
 CSRF_HEADER: Final = "X-CSRF-Token"
 
 
@@ -32,7 +32,7 @@ def services_of(request: Request) -> Services:
 
 def session_token(request: Request) -> str:
     """Give the token of the session that a request belongs to; "" when it has none."""
-    return request.cookies.get(_cookie_name(request), "")
+    return request.cookies.get(name_of_cookie(request, _COOKIE), "")
 
 
 def identity_of(request: Request) -> Identity:
@@ -105,15 +105,24 @@ def form_token(request: Request) -> str:
 def let_in(request: Request, response: Response, token: str) -> None:
     """Have the browser keep a session, until it is closed."""
     response.set_cookie(
-        _cookie_name(request), token, httponly=True, samesite="strict", secure=_is_secure(request)
-    )
+        name_of_cookie(request, _COOKIE), token, httponly=True, samesite="strict",
+        secure=has_come_by_tls(request),
+    )  # fmt: skip
 
 
 def let_out(request: Request, response: Response) -> None:
     """Have the browser forget its session."""
+    forget(request, response, _COOKIE, samesite="strict")
+
+
+def forget(
+    request: Request, response: Response, cookie: str, samesite: Literal["lax", "strict"]
+) -> None:
+    """Have the browser forget a cookie of ours."""
     response.delete_cookie(
-        _cookie_name(request), httponly=True, samesite="strict", secure=_is_secure(request)
-    )
+        name_of_cookie(request, cookie), httponly=True, samesite=samesite,
+        secure=has_come_by_tls(request),
+    )  # fmt: skip
 
 
 def ask_to_sign_in(request: Request, _error: Exception) -> Response:
@@ -126,9 +135,11 @@ def ask_to_sign_in(request: Request, _error: Exception) -> Response:
     return RedirectResponse(f"/sign-in?to={quote(request.url.path + query)}", 303)
 
 
-def _cookie_name(request: Request) -> str:
-    return _SECURE_COOKIE if _is_secure(request) else _PLAIN_COOKIE
+def name_of_cookie(request: Request, name: str) -> str:
+    """Give the name by which a browser keeps a cookie of ours."""
+    return f"{_SECURE}{name}" if has_come_by_tls(request) else name
 
 
-def _is_secure(request: Request) -> bool:
+def has_come_by_tls(request: Request) -> bool:
+    """Tell whether a request came by TLS, to here or to a proxy that is trusted."""
     return request.url.scheme == "https"

@@ -14,6 +14,7 @@ from worker.web.doors import Doors
 
 if TYPE_CHECKING:
     from model.predict import ModelInfo
+    from worker.oidc.elsewhere import Elsewhere
 
 
 class Trail(Protocol):
@@ -46,6 +47,8 @@ class Services:
         Rings a bell where work became due.
     model_info
         What the model says of itself that answers now.
+    elsewhere
+        Lets people sign in by a provider; None when there are local users alone.
     """
 
     desk: Desk
@@ -54,3 +57,4 @@ class Services:
     trail: Trail
     announce: Announce
     model_info: Callable[[], ModelInfo]
+    elsewhere: Elsewhere | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from worker.web.services import Announce, Services
 
 if TYPE_CHECKING:
     from model.predict import ModelInfo
+    from worker.oidc.elsewhere import Elsewhere
 
 # How long answers that are under way may take when it is to end.
 _GRACE_S = 5
@@ -55,18 +56,19 @@ def serve(
     Raises
     ------
     ConfigurationError
-        When others could reach it and nobody could sign in, or the port cannot be had.
+        When others could reach it and nobody could sign in, or the port cannot be had, or a file
+        cannot be read.
     """
     sessions = desk.sessions
     first = FirstToken(settings.home)
     with reading() as session:
         if settings.is_web_for_us_alone:
             first.prepare(session)
-        elif not has_admin(session):
+        elif settings.oidc_issuer is None and not has_admin(session):
             raise ConfigurationError(
                 "CXR_WEB_BIND",
                 f"is {settings.web_bind}, which others can reach, and there is no administrator: "
-                "add one, cxr-worker user add NAME --role admin",
+                "add one, cxr-worker user add NAME --role admin, or set CXR_OIDC_ISSUER",
             )
     doors = Doors(
         sessions,
@@ -77,13 +79,24 @@ def serve(
         timedelta(minutes=settings.web_idle_min),
         timedelta(hours=settings.web_session_h),
     )
-    with closing(Trail.of(settings, sends=True)) as trail:
-        services = Services(desk, reading, doors, trail, announce, model_info)
+    elsewhere = _elsewhere(settings)
+    hanging_up = nullcontext() if elsewhere is None else closing(elsewhere)
+    with hanging_up, closing(Trail.of(settings, sends=True)) as trail:
+        services = Services(desk, reading, doors, trail, announce, model_info, elsewhere)
         trail.record(messages.application_started())
         try:
             _run(settings, services, on_ready, stopped, turned)
         finally:
             trail.record(messages.application_stopped())
+
+
+def _elsewhere(settings: Settings) -> Elsewhere | None:
+    """Make what lets people sign in by a provider; its libraries are loaded for that alone."""
+    if settings.oidc_issuer is None:
+        return None
+    from worker.oidc import elsewhere
+
+    return elsewhere.Elsewhere.of(settings)
 
 
 def _run(

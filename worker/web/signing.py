@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from worker.access.roles import LOCAL, Identity
 from worker.audit.schema import Outcome
+from worker.oidc.paths import SIGNED_OUT, START
 from worker.web import audited
 from worker.web.doors import TooManyTries
 from worker.web.gate import Given, Whoever, let_in, let_out, sent_by_our_page, session_token
@@ -26,8 +28,8 @@ _SLOWLY = "There were too many tries; wait a minute."
 def ask(request: Request, services: Given, to: str = "/", token: str = "") -> Response:
     """Ask who it is; a link with the first token, which a new machine prints, says it already."""
     if not token:
-        return _form(request, services, to)
-    address = _address_of(request)
+        return form(request, services, to)
+    address = address_of(request)
     return _try(request, services, LOCAL, to, lambda: services.doors.sign_in_first(token, address))
 
 
@@ -40,13 +42,14 @@ def sign_in(
     to: Annotated[str, Form(max_length=2000)] = "/",
 ) -> Response:
     """Let somebody in."""
-    address = _address_of(request)
+    address = address_of(request)
     return _try(
         request, services, name, to, lambda: services.doors.sign_in(name, password, address)
     )
 
 
-def _address_of(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Give the address of a browser."""
     return request.client.host if request.client else ""
 
 
@@ -61,9 +64,9 @@ def _try(
     try:
         opened = sign_in()
     except TooManyTries:
-        if services.doors.attempts.is_news(_address_of(request)):
+        if services.doors.attempts.is_news(address_of(request)):
             audited.signed_in(services, request, name, Outcome.SERIOUS_FAILURE)
-        return _form(request, services, to, _SLOWLY, 429)
+        return form(request, services, to, _SLOWLY, 429)
     return _let_in(request, services, opened, to, name)
 
 
@@ -72,7 +75,8 @@ def sign_out(request: Request, services: Given, who: Whoever) -> Response:
     """Let somebody out."""
     services.doors.sign_out(session_token(request))
     audited.signed_out(services, request, who)
-    answer = RedirectResponse("/sign-in", 303)
+    is_known_there = services.elsewhere is not None and services.doors.is_vouched_for(who)
+    answer = RedirectResponse(SIGNED_OUT if is_known_there else "/sign-in", 303)
     let_out(request, answer)
     return answer
 
@@ -87,22 +91,31 @@ def _let_in(
     outcome = Outcome.MINOR_FAILURE if opened is None else Outcome.SUCCESS
     audited.signed_in(services, request, name, outcome)
     if opened is None:
-        return _form(request, services, to, _WRONG, 401)
+        return form(request, services, to, _WRONG, 401)
     if before := session_token(request):
         services.doors.sign_out(before)
-    answer = RedirectResponse(_inside(to), 303)
+    answer = RedirectResponse(inside(to), 303)
     let_in(request, answer, opened[1])
     return answer
 
 
-def _form(
+def form(
     request: Request, services: Services, to: str, problem: str = "", status: int = 200
 ) -> Response:
-    shown = {"to": _inside(to), "problem": problem, "has_admin": services.doors.has_admin()}
+    """Ask who it is, after saying what went wrong, if anything did."""
+    elsewhere = services.elsewhere
+    shown = {
+        "to": inside(to),
+        "problem": problem,
+        "has_admin": services.doors.has_admin(),
+        "elsewhere": elsewhere and elsewhere.name,
+        "start": f"{START}?to={quote(inside(to), safe='')}",
+    }
     return render(request, "sign-in.html", shown, status=status)
 
 
-def _inside(path: str) -> str:
+def inside(path: str) -> str:
     """Give a path of ours; anything else leads to the beginning (it might lead elsewhere)."""
-    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path
+    # Browsers leave out tabs and line breaks, and go to //elsewhere.
+    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if is_ours else "/"

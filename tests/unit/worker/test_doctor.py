@@ -22,6 +22,7 @@ from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
 from dicom_node.decoders import DecoderState
 from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
+from tests import oidc
 from tests.certificates import Authority
 from tests.collectors import Collector
 from tests.e2e.programs import free_port
@@ -363,3 +364,54 @@ def test_a_collector_that_takes_no_traces_is_told_with_what_to_do(
         check = examine(settings(tmp_path, CXR_OTLP_ENDPOINT=collector.url))["traces"]
     assert "CXR_OTLP_HEADERS_FILE" in check.advice
     assert check.found == f"127.0.0.1:{collector.port} does not take them"
+
+
+def web_files(files: TlsFiles, **environ: str) -> dict[str, str]:
+    return {
+        "CXR_WEB_CERTIFICATE": str(files.certificate), "CXR_WEB_KEY": str(files.key), **environ,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("days", "advice"),
+    [
+        (400, ""), (29, "it expires in 28 days: put a new one into CXR_WEB_CERTIFICATE"),
+        (0, "it has expired: put a new one into CXR_WEB_CERTIFICATE"),
+    ],
+)  # fmt: skip
+def test_a_certificate_of_the_web_pages_that_expires_soon_is_told(
+    tmp_path: Path, days: int, advice: str
+) -> None:
+    files = Authority(tmp_path / "ca").issue("web", days=days)
+    assert examine(settings(tmp_path, **web_files(files)))["web"].advice == advice
+    assert "web" not in examine(settings(tmp_path, **web_files(files), CXR_WEB_PORT="off"))
+
+
+def test_a_certificate_of_the_web_pages_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    ours, others = authority.issue("ours"), authority.issue("others")
+    mixed = {**web_files(ours), "CXR_WEB_KEY": str(others.key)}
+    assert examine(settings(tmp_path, **mixed))["web"].advice.startswith("CXR_WEB_KEY: ")
+    gone = {**web_files(ours), "CXR_WEB_CERTIFICATE": str(tmp_path / "gone")}
+    assert examine(settings(tmp_path, **gone))["web"].advice.startswith("CXR_WEB_CERTIFICATE: ")
+
+
+def test_the_provider_by_which_people_sign_in_is_asked(tmp_path: Path) -> None:
+    with oidc.running() as provider:
+        environ = {
+            "CXR_OIDC_ISSUER": provider.issuer, "CXR_OIDC_CLIENT_ID": "cxr-worker",
+            "CXR_OIDC_ROLES": "groups:radiology=reader",
+        }  # fmt: skip
+        well = examine(settings(tmp_path, **environ))["oidc"]
+        provider.document = lambda found: {**found, "issuer": "https://evil.example"}
+        other = examine(settings(tmp_path, **environ))["oidc"]
+    away = examine(settings(tmp_path, **environ))["oidc"]
+    assert well.healthy
+    assert "sends people back to http://127.0.0.1:8080/sign-in/oidc/back" in well.found
+    assert "calls itself 'https://evil.example'" in other.advice
+    assert "does not answer: ConnectError" in away.advice
+    assert "Check CXR_OIDC_ISSUER" in away.advice
+    unread = {**environ, "CXR_OIDC_CLIENT_SECRET_FILE": str(tmp_path / "gone")}
+    advice = examine(settings(tmp_path, **unread))["oidc"].advice
+    assert advice.startswith("CXR_OIDC_CLIENT_SECRET_FILE: ")
+    assert "oidc" not in examine(settings(tmp_path))

@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 from dicom_node.errors import PacsWorkerError
 from tests.accounts import OTHER_PASSWORD, PASSWORD, Accounts
+from tests.fakes import NOON
 from worker import composition, database, given_up
 from worker.__main__ import app
 from worker.access.errors import LastAdmin, NameRefused, PasswordRefused, UnknownUser
 from worker.access.roles import Identity, Role
+from worker.access.vouched import Vouched, arrive
 from worker.audit.trail import NotRecorded
 
 
@@ -99,8 +101,21 @@ def test_users_are_listed(accounts: Accounts) -> None:
     accounts.check("anna")
     lines = [line.split() for line in user("list").output.splitlines()]
     assert lines[1:] == [
-        ["anna", "admin", "yes", "2026-11-23", "12:00", "UTC"], ["berta", "viewer", "no", "never"],
+        ["anna", "admin", "yes", "password", "2026-11-23", "12:00", "UTC"],
+        ["berta", "viewer", "no", "password", "never"],
     ]  # fmt: skip
+
+
+def test_of_a_user_of_a_provider_a_command_tells_what_it_cannot_change(accounts: Accounts) -> None:
+    vouched = Vouched("https://sso.example.org 0a1b", "Anna", Role.READER)
+    accounts.do(arrive, vouched, NOON)
+    assert user("list").output.splitlines()[1].split()[3] == "https://sso.example.org"
+    given = mistake("password", "anna", "--password-stdin", typed=f"{PASSWORD}\n")
+    assert "has no password here" in str(given)
+    assert "comes from the provider" in str(mistake("role", "anna", "admin"))
+    assert audited() == []
+    assert user("disable", "anna").exit_code == 0
+    assert accounts.do(arrive, vouched, NOON).identity is None
 
 
 def test_every_change_is_made_and_audited(accounts: Accounts) -> None:

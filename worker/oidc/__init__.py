@@ -1,0 +1,1 @@
+"""Signing in elsewhere: OpenID Connect with one provider, by code and PKCE; no pages, no SQL."""

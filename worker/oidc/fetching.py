@@ -1,0 +1,138 @@
+"""Asks the provider over HTTP: with limits of time and size, and never along a redirection."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from dicom_node.errors import ConfigurationError
+from worker.oidc.errors import NotVouched, ProviderAway
+from worker.settings_web import is_loopback
+
+# For each step of an answer, and for the whole of it.
+STEP_S: Final = 5.0
+WHOLE_S: Final = 10.0
+_LONGEST: Final = 1 << 20
+
+
+class Fetching:
+    """Asks one provider; safe to share between threads.
+
+    Parameters
+    ----------
+    issuer
+        Where the provider is; this machine itself is not asked by way of a proxy.
+    authority
+        Certificates that vouch for its one; None for those that this machine trusts.
+
+    Raises
+    ------
+    ConfigurationError
+        When the certificates cannot be read.
+    """
+
+    def __init__(self, issuer: str, authority: Path | None = None) -> None:
+        self._client = httpx.Client(
+            verify=_trust(authority),
+            trust_env=not is_loopback(urlsplit(issuer).hostname or ""),
+            timeout=STEP_S,
+            follow_redirects=False,
+            headers={"Accept": "application/json"},
+        )
+
+    def get(self, url: str, bearer: str = "") -> dict[str, Any]:
+        """Get an object of JSON.
+
+        Raises
+        ------
+        ProviderAway
+            When there is no such answer.
+        """
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        status, body = self._ask("GET", url, headers=headers)
+        if status != httpx.codes.OK:
+            raise ProviderAway(f"{_place(url)} answers {status}")
+        return _object(url, body)
+
+    def post(
+        self, url: str, form: Mapping[str, str], auth: tuple[str, str] | None
+    ) -> dict[str, Any]:
+        """Send a form, and get an object of JSON.
+
+        Raises
+        ------
+        NotVouched
+            When it is refused.
+        ProviderAway
+            When there is no answer.
+        """
+        basic = None if auth is None else httpx.BasicAuth(*auth)
+        status, body = self._ask("POST", url, data=dict(form), auth=basic)
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise ProviderAway(f"{_place(url)} answers {status}")
+        answer = _object(url, body)
+        if status != httpx.codes.OK:
+            raise NotVouched(f"the provider takes no code: {status} {error_word(answer)}")
+        return answer
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def _ask(self, method: str, url: str, **given: Any) -> tuple[int, bytes]:
+        try:
+            with self._client.stream(method, url, **given) as answer:
+                return answer.status_code, b"".join(_limited(url, answer))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            # Its text may repeat the address, which never holds a secret, and a header, which does.
+            raise ProviderAway(f"{_place(url)} does not answer: {type(error).__name__}") from None
+
+
+def error_word(answer: Mapping[str, Any]) -> str:
+    """Give the code of an error (RFC 6749 5.2), if it looks like one."""
+    word = answer.get("error")
+    is_code = isinstance(word, str) and len(word) <= 64 and word.replace("_", "").isalnum()
+    return str(word) if is_code and str(word).isascii() else "without a reason"
+
+
+def _limited(url: str, answer: httpx.Response) -> Iterator[bytes]:
+    """Read an answer, unless it is too long or dribbles in."""
+    began, length = time.monotonic(), 0
+    for part in answer.iter_bytes():
+        length += len(part)
+        if length > _LONGEST or time.monotonic() - began > WHOLE_S:
+            raise ProviderAway(f"{_place(url)} answers without an end")
+        yield part
+
+
+def _object(url: str, body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ProviderAway(f"{_place(url)} answers something else than an object of JSON")
+    return found
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _trust(authority: Path | None) -> ssl.SSLContext | bool:
+    if authority is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            "CXR_OIDC_AUTHORITY", f"{authority} holds no certificates to be read: {error.strerror}"
+        ) from None
