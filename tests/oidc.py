@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -225,12 +226,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running() -> Iterator[Provider]:
-    """Run a provider on a port of this machine."""
+def running(tls: ssl.SSLContext | None = None) -> Iterator[Provider]:
+    """Run a provider on a port of this machine, over TLS if there is a context for it."""
     provider = Provider()
     handler = type("Handler", (_Handler,), {"provider": provider})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        provider.address = f"http://127.0.0.1:{server.server_port}"
+        provider.address = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

@@ -122,7 +122,7 @@ class OidcSettings(WebSettings):
     oidc_authority: Path | None = Field(
         None,
         description="Certificates that vouch for the one of CXR_OIDC_ISSUER, a PEM file. Default: "
-        "those that this machine trusts.",
+        "the public ones, and those that this machine trusts.",
     )
 
     @property

@@ -33,6 +33,7 @@ from dicom_node.archive import Archive
 from dicom_node.storage_scp import NodeConfig, Outcome, Services, start_node
 from worker import conformance, metrics, states
 from worker.__main__ import app
+from worker.access.roles import Role
 from worker.destinations import Destination
 from worker.settings import Settings, describe_settings
 from worker.settings_file import OTHER_KEYS
@@ -480,6 +481,24 @@ def test_settings_file_that_readme_shows_is_a_right_one(tmp_path: Path) -> None:
     assert (settings.plaintext, settings.tls_port) == (False, 2762)
     (destination,) = settings.destinations
     assert (destination.companions, destination.tls) == (set(states.CompanionKind), True)
+
+
+def test_document_about_signing_in_names_each_setting_of_the_provider_and_shows_right_ones(
+    tmp_path: Path,
+) -> None:
+    document = (ROOT / "docs" / "signing-in.md").read_text()
+    named = {key.strip("`") for key, _ in rows(section(document, "## Settings"))}
+    assert named == {
+        key for key, _, _ in describe_settings() if key.startswith("CXR_OIDC_")
+    } | {"CXR_WEB_URL"}  # fmt: skip
+    shown = re.findall(r"^```sh\n(.*?)^```", document, flags=re.DOTALL | re.MULTILINE)
+    assert len(shown) == 2
+    for each in shown:
+        (tmp_path / "cxr.env").write_text(f"{each}CXR_WEB_HOSTS=cxr.example.org\n")
+        settings = Settings.from_env({"CXR_SETTINGS": str(tmp_path / "cxr.env")})
+        assert settings.web_origin == "https://cxr.example.org"
+        assert settings.oidc_roles is not None
+        assert Role.ADMIN in dict(settings.oidc_roles.roles).values()
 
 
 def test_options_that_readme_shows_for_a_destination_are_right_ones() -> None:

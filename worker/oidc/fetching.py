@@ -30,7 +30,7 @@ class Fetching:
     issuer
         Where the provider is; this machine itself is not asked by way of a proxy.
     authority
-        Certificates that vouch for its one; None for those that this machine trusts.
+        Certificates that vouch for its one; None for the public ones and those of this machine.
 
     Raises
     ------
@@ -127,9 +127,11 @@ def _place(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _trust(authority: Path | None) -> ssl.SSLContext | bool:
+def _trust(authority: Path | None) -> ssl.SSLContext:
     if authority is None:
-        return True
+        context = httpx.create_ssl_context()  # of the public web
+        context.load_default_certs()  # and what a hospital has added to this machine
+        return context
     try:
         return ssl.create_default_context(cafile=authority)
     except (OSError, ssl.SSLError) as error:

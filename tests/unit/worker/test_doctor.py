@@ -396,12 +396,29 @@ def test_a_certificate_of_the_web_pages_that_cannot_be_used_is_told(tmp_path: Pa
     assert examine(settings(tmp_path, **gone))["web"].advice.startswith("CXR_WEB_CERTIFICATE: ")
 
 
+def of_provider(issuer: str, **environ: str) -> dict[str, str]:
+    return {
+        "CXR_OIDC_ISSUER": issuer, "CXR_OIDC_CLIENT_ID": "cxr-worker",
+        "CXR_OIDC_ROLES": "groups:radiology=reader", **environ,
+    }  # fmt: skip
+
+
+def test_a_provider_over_tls_is_believed_by_its_authority_alone(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    files = authority.issue("sso", hosts="IP:127.0.0.1")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.certificate, files.key)
+    named = {"CXR_OIDC_AUTHORITY": str(authority.certificate)}
+    with oidc.running(tls) as provider:
+        known = examine(settings(tmp_path, **of_provider(provider.issuer, **named)))["oidc"]
+        unknown = examine(settings(tmp_path, **of_provider(provider.issuer)))["oidc"]
+    assert known.healthy
+    assert "does not answer: ConnectError" in unknown.advice
+
+
 def test_the_provider_by_which_people_sign_in_is_asked(tmp_path: Path) -> None:
     with oidc.running() as provider:
-        environ = {
-            "CXR_OIDC_ISSUER": provider.issuer, "CXR_OIDC_CLIENT_ID": "cxr-worker",
-            "CXR_OIDC_ROLES": "groups:radiology=reader",
-        }  # fmt: skip
+        environ = of_provider(provider.issuer)
         well = examine(settings(tmp_path, **environ))["oidc"]
         provider.document = lambda found: {**found, "issuer": "https://evil.example"}
         other = examine(settings(tmp_path, **environ))["oidc"]

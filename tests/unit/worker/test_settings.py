@@ -61,6 +61,12 @@ WRONG = {
     "CXR_WEB_HOSTS": ["https://cxr.example.org", "cxr.example.org:8080", "a b", "*"],
     "CXR_WEB_IDLE_MIN": ["0", "-5", "nan", "1441", "soon"],
     "CXR_WEB_SESSION_H": ["0", "inf", "169", "long"],
+    "CXR_WEB_URL": ["http://cxr.example.org", "cxr.example.org", "https://cxr.example.org/pages"],
+    "CXR_OIDC_ISSUER": ["http://sso.example.org", "sso.example.org", "https://sso.example.org?x"],
+    "CXR_OIDC_CLIENT_ID": ["x" * 256],
+    "CXR_OIDC_ROLES": ["radiology=reader", "groups:radiology=doctor", "groups:"],
+    "CXR_OIDC_SCOPES": ["profile"],
+    "CXR_OIDC_NAME": ["x" * 41],
     "CXR_AUDIT_SYSLOG": ["syslog.example.org", "host:0", "host:99999", ":6514", "tls://h:6514"],
     "CXR_DICOMWEB_ORIGINS": [
         "ohif.example.org", "*", "https://ohif.example.org/viewer", "ftp://ohif.example.org",
@@ -79,6 +85,7 @@ FREE = {
     "CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY",
     "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
     "CXR_OTLP_HEADERS_FILE",
+    "CXR_OIDC_CLIENT_SECRET_FILE", "CXR_OIDC_AUTHORITY",
     "CXR_AUDIT_FILE", "CXR_AUDIT_AUTHORITY", "CXR_AUDIT_CERTIFICATE", "CXR_AUDIT_KEY",
 }  # fmt: skip
 TLS = {"CXR_TLS_CERTIFICATE": "c.pem", "CXR_TLS_KEY": "k.pem", "CXR_TLS_AUTHORITY": "a.pem"}
