@@ -214,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, found: Any) -> None:
         self.provider.asked.append(urlsplit(self.path).path)
         if self.provider.hold is not None:
-            self.provider.hold.wait(60)
+            self.provider.hold.wait(100)
         body = found if isinstance(found, bytes) else json.dumps(found).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))

@@ -1,10 +1,8 @@
-"""Lets the provider say who somebody is and what they may do; bounded, so that others go on."""
+"""Lets the provider say who somebody is and what they may do."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +22,6 @@ from worker.oidc.transaction import Transaction
 from worker.settings import Settings
 from worker.settings_web import whole
 
-# How many may wait for the provider at once: a fifth of the threads that pages are made by.
-_AT_ONCE: Final = 8
 _FROM_ALL: Final = RateLimitItemPerMinute(1000)
 # By which claim somebody is called, the first that is there.
 _NAMES: Final = ("preferred_username", "upn", "name", "email")
@@ -58,7 +54,6 @@ class Elsewhere:
     ) -> None:
         self.name, self.origin = name, origin
         self._provider, self._rules, self._clock = provider, rules, clock
-        self._slots = threading.BoundedSemaphore(_AT_ONCE)
         # Of those who come back from a sign-in that they began, and of all others.
         self.attempts = Attempts(ADDRESS, ADDRESS, _FROM_ALL)
         self.strays = Attempts(ADDRESS, ADDRESS, _FROM_ALL)
@@ -92,8 +87,7 @@ class Elsewhere:
             When it is not known.
         """
         transaction = Transaction.begin(to, self._clock())
-        with self._slot():
-            return transaction, self._provider.address(transaction)
+        return transaction, self._provider.address(transaction)
 
     def read(self, cookie: str) -> Transaction | None:
         """Give the sign-in that a browser began; None when it began none, or too long ago."""
@@ -107,8 +101,7 @@ class Elsewhere:
         NotVouched, ProviderAway
             When nobody is proven.
         """
-        with self._slot():
-            claims = self._provider.redeem(transaction, code, issuer, self._rules.is_told)
+        claims = self._provider.redeem(transaction, code, issuer, self._rules.is_told)
         # No space is in an issuer, so no two pairs give the same subject.
         subject = f"{self.issuer} {claims['sub']}"
         return Vouched(subject, _name_in(claims), self._rules.role_of(claims))
@@ -116,23 +109,13 @@ class Elsewhere:
     def farewell(self) -> str | None:
         """Give the address at which a session with the provider ends too; None if there is none."""
         try:
-            with self._slot():
-                return self._provider.farewell(f"{self.origin}/sign-in")
+            return self._provider.farewell(f"{self.origin}/sign-in")
         except ProviderAway:
             return None
 
     def close(self) -> None:
         """Hang up."""
         self._provider.close()
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if not self._slots.acquire(blocking=False):
-            raise ProviderAway("too many wait for the provider already")
-        try:
-            yield
-        finally:
-            self._slots.release()
 
 
 def provider_of(settings: Settings) -> Provider:

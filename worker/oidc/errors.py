@@ -13,5 +13,9 @@ class ProviderAway(SignInElsewhereError):
     """The provider cannot be reached, or what it says of itself is not to be used."""
 
 
+class ProviderBusy(ProviderAway):
+    """Too many ask the provider just now; it may be well."""
+
+
 class NotVouched(SignInElsewhereError):
     """The provider's answer does not prove who it is."""

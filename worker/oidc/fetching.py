@@ -1,9 +1,13 @@
-"""Asks the provider over HTTP: with limits of time and size, and never along a redirection."""
+"""Asks the provider over HTTP: with limits of time and size, and never along a redirection.
+
+Only so many ask at once: each takes one of the threads by which all pages are made.
+"""
 
 from __future__ import annotations
 
 import json
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,13 +17,17 @@ from urllib.parse import urlsplit
 import httpx
 
 from dicom_node.errors import ConfigurationError
-from worker.oidc.errors import NotVouched, ProviderAway
+from worker.oidc.errors import NotVouched, ProviderAway, ProviderBusy
 from worker.settings_web import is_loopback
 
 # For each step of an answer, and for the whole of it.
 STEP_S: Final = 5.0
 WHOLE_S: Final = 10.0
 _LONGEST: Final = 1 << 20
+# A fifth of the threads that pages are made by; and how long somebody who is known to come from
+# the provider waits for a turn.
+AT_ONCE: Final = 8
+_TURN_S: Final = 2.0
 
 
 class Fetching:
@@ -39,6 +47,7 @@ class Fetching:
     """
 
     def __init__(self, issuer: str, authority: Path | None = None) -> None:
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._client = httpx.Client(
             verify=_trust(authority),
             trust_env=not is_loopback(urlsplit(issuer).hostname or ""),
@@ -56,7 +65,7 @@ class Fetching:
             When there is no such answer.
         """
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        status, body = self._ask("GET", url, headers=headers)
+        status, body = self._ask("GET", url, _TURN_S if bearer else 0, headers=headers)
         if status != httpx.codes.OK:
             raise ProviderAway(f"{_place(url)} answers {status}")
         return _object(url, body)
@@ -74,7 +83,7 @@ class Fetching:
             When there is no answer.
         """
         basic = None if auth is None else httpx.BasicAuth(*auth)
-        status, body = self._ask("POST", url, data=dict(form), auth=basic)
+        status, body = self._ask("POST", url, _TURN_S, data=dict(form), auth=basic)
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise ProviderAway(f"{_place(url)} answers {status}")
         answer = _object(url, body)
@@ -86,13 +95,17 @@ class Fetching:
         """Hang up."""
         self._client.close()
 
-    def _ask(self, method: str, url: str, **given: Any) -> tuple[int, bytes]:
+    def _ask(self, method: str, url: str, turn_s: float, **given: Any) -> tuple[int, bytes]:
+        if not self._turns.acquire(timeout=turn_s):
+            raise ProviderBusy("too many wait for the provider already")
         try:
             with self._client.stream(method, url, **given) as answer:
                 return answer.status_code, b"".join(_limited(url, answer))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             # Its text may repeat the address, which never holds a secret, and a header, which does.
             raise ProviderAway(f"{_place(url)} does not answer: {type(error).__name__}") from None
+        finally:
+            self._turns.release()
 
 
 def error_word(answer: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from joserfc.jwk import Key
 
 from worker.clock import local_time
 from worker.oidc.discovery import Metadata
-from worker.oidc.errors import NotVouched, ProviderAway
+from worker.oidc.errors import NotVouched, ProviderAway, ProviderBusy
 from worker.oidc.fetching import Fetching
 from worker.oidc.id_tokens import Expected, UnknownKey, read_keys, verified
 from worker.oidc.transaction import Transaction
@@ -223,6 +223,8 @@ class Provider:
             found = self._fetching.get(get_well_known_url(issuer, external=True))
             metadata = Metadata.parse(found, issuer)
             keys = read_keys(self._fetching.get(metadata.keys))
+        except ProviderBusy:
+            raise
         except ProviderAway as error:
             self._failed = (self._steady(), str(error))
             raise
