@@ -87,7 +87,7 @@ def trail(*, sends: bool = False) -> Trail:
 
 
 def require_certificates() -> None:
-    """Refuse to start with files of TLS that cannot be used.
+    """Refuse to start with files of TLS, or of the web pages, that cannot be used.
 
     Raises
     ------
@@ -95,10 +95,12 @@ def require_certificates() -> None:
         Naming the file that is wrong.
     """
     from dicom_node.tls import client_context
+    from worker import web_checks
 
     files = settings().tls_files
     if files is not None:
         client_context(files)
+    web_checks.require_files(settings())
 
 
 def reading_sessions() -> sessionmaker[Session]:

@@ -11,6 +11,26 @@ from worker.checks import Check, advice_on_expiry
 from worker.settings import Settings
 
 
+def require_files(settings: Settings) -> None:
+    """Refuse to start with files of the web pages that cannot be used.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the file that is wrong.
+    """
+    from dicom_node import tls
+    from worker.oidc.secret import read_secret
+
+    if settings.web_port is None:
+        return
+    if settings.web_files is not None:
+        tls.expiry(settings.web_files[0], "CXR_WEB_CERTIFICATE")
+        _require_key(*settings.web_files)
+    if settings.oidc_issuer is not None:
+        read_secret(settings)
+
+
 def looks(settings: Settings) -> list[tuple[str, Callable[[Settings], Check]]]:
     """Give what there is to look at."""
     if settings.web_port is None:
@@ -26,9 +46,8 @@ def check_certificate(settings: Settings) -> Check:
     from dicom_node import tls
 
     assert settings.web_files is not None  # looked at only where they are set
-    certificate, key = settings.web_files
-    expiry = tls.expiry(certificate, "CXR_WEB_CERTIFICATE")
-    _require_key(certificate, key)
+    require_files(settings)
+    expiry = tls.expiry(settings.web_files[0], "CXR_WEB_CERTIFICATE")
     found = f"our certificate expires on {expiry:%Y-%m-%d}"
     return Check("web", found, advice_on_expiry(expiry, "CXR_WEB_CERTIFICATE"))
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 from limits import RateLimitItemPerMinute
 
-from dicom_node.errors import ConfigurationError
 from worker.access.attempts import ADDRESS, Attempts
 from worker.access.vouched import Vouched
 from worker.clock import local_time
@@ -18,6 +16,7 @@ from worker.oidc.fetching import Fetching
 from worker.oidc.paths import BACK
 from worker.oidc.provider import Client, Provider
 from worker.oidc.role_rules import RoleRules
+from worker.oidc.secret import read_secret
 from worker.oidc.transaction import Transaction
 from worker.settings import Settings
 from worker.settings_web import whole
@@ -129,23 +128,10 @@ def provider_of(settings: Settings) -> Provider:
     issuer, client_id = settings.oidc_issuer, settings.oidc_client_id
     assert issuer is not None
     assert client_id is not None  # the settings ask for it
-    file = settings.oidc_client_secret_file
-    secret = None if file is None else _secret(whole(file))
-    client = Client(issuer, client_id, secret, settings.web_origin + BACK, settings.oidc_scopes)
+    back, scopes = settings.web_origin + BACK, settings.oidc_scopes
+    client = Client(issuer, client_id, read_secret(settings), back, scopes)
     authority = settings.oidc_authority and whole(settings.oidc_authority)
     return Provider(client, Fetching(issuer, authority))
-
-
-def _secret(path: Path) -> str:
-    key = "CXR_OIDC_CLIENT_SECRET_FILE"
-    try:
-        secret = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "is no text"
-        raise ConfigurationError(key, f"{path} cannot be read: {why}") from None
-    if not secret or not secret.isprintable():
-        raise ConfigurationError(key, f"{path} must hold the secret alone, on one line")
-    return secret
 
 
 def _name_in(claims: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from tests.e2e.programs import free_port
 from tests.fakes import model_info
 from tests.ledgers import PACS, Desk
 from tests.syslog_receiver import SyslogReceiver
-from worker import composition, database, doctor, ledger
+from worker import composition, database, doctor, ledger, web_checks
 from worker.audit.messages import application_started
 from worker.audit.trail import Trail
 from worker.doctor import Check
@@ -392,6 +392,8 @@ def test_a_certificate_of_the_web_pages_that_cannot_be_used_is_told(tmp_path: Pa
     ours, others = authority.issue("ours"), authority.issue("others")
     mixed = {**web_files(ours), "CXR_WEB_KEY": str(others.key)}
     assert examine(settings(tmp_path, **mixed))["web"].advice.startswith("CXR_WEB_KEY: ")
+    with pytest.raises(ConfigurationError, match=r"^CXR_WEB_KEY: "):
+        web_checks.require_files(settings(tmp_path, **mixed))
     gone = {**web_files(ours), "CXR_WEB_CERTIFICATE": str(tmp_path / "gone")}
     assert examine(settings(tmp_path, **gone))["web"].advice.startswith("CXR_WEB_CERTIFICATE: ")
 
@@ -431,4 +433,6 @@ def test_the_provider_by_which_people_sign_in_is_asked(tmp_path: Path) -> None:
     unread = {**environ, "CXR_OIDC_CLIENT_SECRET_FILE": str(tmp_path / "gone")}
     advice = examine(settings(tmp_path, **unread))["oidc"].advice
     assert advice.startswith("CXR_OIDC_CLIENT_SECRET_FILE: ")
+    with pytest.raises(ConfigurationError, match=r"^CXR_OIDC_CLIENT_SECRET_FILE: "):
+        web_checks.require_files(settings(tmp_path, **unread))
     assert "oidc" not in examine(settings(tmp_path))
