@@ -34,6 +34,7 @@ from worker.settings_values import (
     Networks,
     PortOrOff,
 )
+from worker.settings_web import WebSettings
 from worker.states import CompanionKind
 
 InitSource = PydanticBaseSettingsSource
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 MOST_DAYS = 36_525
 
 
-class Settings(BrokerSettings, DicomwebSettings, OidcSettings, TracingSettings, WebSettings):
+class Settings(BrokerSettings, DicomwebSettings, OidcSettings, TracingSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
