@@ -97,6 +97,20 @@ def use(path: Path, wanted: str, build: Callable[[Path], object]) -> ModelInfo:
         If there is no such version, it is damaged or cannot be built, or the choice cannot be
         written. The current version then stays what it was.
     """
+    found = check(path, wanted, build)
+    assert found.info is not None  # it is whole
+    choose(path, found.folder.name)
+    return found.info
+
+
+def check(path: Path, wanted: str, build: Callable[[Path], object]) -> Version:
+    """Find a version that could be made current: it is whole, and builds here.
+
+    Raises
+    ------
+    ConfigurationError
+        As `use` does.
+    """
     if (path / artifact.DESCRIPTION).is_file():
         raise ConfigurationError(
             "CXR_MODEL",
@@ -106,12 +120,27 @@ def use(path: Path, wanted: str, build: Callable[[Path], object]) -> ModelInfo:
     folder = find(path, wanted)
     info = load_info(folder)
     build(folder)
-    _write_current(path, folder.name)
-    return info
+    return Version(folder, info, "", folder.name == current_name(path))
 
 
-def _write_current(path: Path, name: str) -> None:
-    """Replace the file at once: a worker that reads it meanwhile sees one name or the other."""
+def current_name(path: Path) -> str:
+    """Name the folder of the version that is current; empty when there is none."""
+    try:
+        return artifact.locate(path).name
+    except ConfigurationError:
+        return ""
+
+
+def choose(path: Path, name: str) -> None:
+    """Make the version in a folder of this name current; it was checked.
+
+    The file is replaced at once: a worker that reads it meanwhile sees one name or the other.
+
+    Raises
+    ------
+    ConfigurationError
+        If the choice cannot be written.
+    """
     current = path / artifact.CURRENT
     mode = current.stat().st_mode & 0o777 if current.is_file() else 0o644
     try:

@@ -13,12 +13,15 @@ from sqlalchemy import Connection, Engine, event
 
 from worker.tables import Base
 
-# A row a model, and a row a destination that is away.
-SMALL = {"models", "outages"}
+# A row a model, a row a step that a person takes with one, and a row a destination that is away.
+SMALL = {"models", "candidates", "model_events", "outages"}
 GROWING = set(Base.metadata.tables) - SMALL
 # Indexes of a few rows: to read all of them is what they are for.
 OF_FEW = {"ix_jobs_dead", "ix_jobs_leased", "ix_studies_dotted", "ix_removals_unfinished"}
-OF_SMALL = {"pk_models", "uq_models_digest", "pk_outages"}
+OF_SMALL = {
+    "pk_models", "uq_models_digest", "pk_outages", "pk_candidates", "uq_candidates_digest",
+    "pk_model_events",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

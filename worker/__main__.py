@@ -9,13 +9,14 @@ import sys
 import threading
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dicom_node.errors import ConfigurationError, PacsWorkerError
-from worker import keeping
+from worker import keeping, model_commands
 from worker.archive_commands import archive as archive_files
 from worker.dataset_commands import dataset
 from worker.lasting import lasting
@@ -54,6 +55,7 @@ app.add_typer(dataset, name="dataset")
 app.add_typer(token, name="token")
 app.add_typer(archive_files, name="archive")
 keeping.add_to(app)
+model_commands.add_to(app, model)
 
 
 def _print(text: object) -> None:
@@ -244,7 +246,8 @@ def relay() -> None:
     monitoring.collect(Gauges(settings, composition.reading_sessions(), desk.clock))
     # By itself: a slow disk must not hold up what is to be announced.
     threading.Thread(target=retention.run, args=(desk, stopped), name="retention").start()
-    relaying.run(desk, tasks.announce, tasks.waiting, stopped, monitoring.beat)
+    shadow = partial(relaying.announce_shadow, desk, tasks.announce_shadow, tasks.waiting)
+    relaying.run(desk, tasks.announce, tasks.waiting, stopped, monitoring.beat, shadow)
 
 
 @app.command(rich_help_panel="Run")
@@ -508,11 +511,10 @@ def model_use(
     version: Annotated[str, typer.Argument(help="A version, or the name of its folder.")],
 ) -> None:
     """Choose the version that answers. A worker that runs takes it up at its next batch."""
-    from model import registry
-    from worker import composition
+    from worker import composition, model_life
 
     _start()
-    info = registry.use(composition.model_path(), version, composition.load_classifier)
+    info = model_life.use(composition.model_path(), version, composition.load_classifier)
     typer.echo(f"{info.name} {info.version}, digest {info.digest[:16]}, answers from now on.")
 
 

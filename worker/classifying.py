@@ -203,10 +203,11 @@ def _predict(
         log.exception("the model failed on a batch of %d", len(inputs))
         return dict.fromkeys(inputs, type(error).__name__)
     pairs = zip(inputs.items(), predictions, strict=True)
-    return {i: _new_finding(prediction, each.flags) for (i, each), prediction in pairs}
+    return {i: new_finding(prediction, each.flags) for (i, each), prediction in pairs}
 
 
-def _new_finding(prediction: Prediction, flags: tuple[str, ...]) -> NewFinding:
+def new_finding(prediction: Prediction, flags: tuple[str, ...]) -> NewFinding:
+    """Make a model's answer what is saved of it, with the flags of the image's header."""
     return NewFinding(
         assessed=prediction.reason is None,
         reason=prediction.reason,

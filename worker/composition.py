@@ -20,6 +20,7 @@ from worker.desk import Desk
 from worker.explaining import Explain
 from worker.settings import Settings
 from worker.states import CompanionKind
+from worker.trying import Trying
 
 # Instances that one process prepares at once, on a machine with that many cores: each may need a
 # decoding process of its own.
@@ -152,6 +153,12 @@ def load_classifier(path: Path) -> Classifier:
     ours = settings()
     cache = ours.home / "engines"
     return Classifier.load(path, ours.device, ours.engine, cache, ours.gpu_memory_mb)
+
+
+@cache
+def trying() -> Trying:
+    """Make what keeps the candidate loaded, once there is one."""
+    return Trying(model_path(), load_classifier)
 
 
 def build_explainer(classifier: Classifier) -> Explainer:

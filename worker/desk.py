@@ -32,6 +32,8 @@ AWAY_S = 5
 # For so long a worker goes from batch to batch before it looks which model is chosen, and before
 # one that is to end does.
 GO_ON_S = 5.0
+# A candidate that takes longer for what it has in hand, its loading included, ends its process.
+SHADOW_LIMIT_S = 120.0
 
 
 def end_this_process() -> None:

@@ -83,7 +83,7 @@ def prepare_batch(
             if claim.deaths >= MOST_DEATHS:
                 log.error("%s ended its worker %d times", instance.sop_instance_uid, claim.deaths)
                 return NewFinding(assessed=False, reason=WORKER_FAILURE)
-            return _prepared(desk, classifier, instance)
+            return prepare_instance(desk, classifier, instance)
 
     at_once = min(len(claims), desk.preparing)
     if at_once > 1:
@@ -100,7 +100,8 @@ def prepare_batch(
     return batch
 
 
-def _prepared(desk: Desk, classifier: Preparing, instance: Instance) -> Input | Answer:
+def prepare_instance(desk: Desk, classifier: Preparing, instance: Instance) -> Input | Answer:
+    """Prepare one instance, or answer it where there is nothing to prepare."""
     uid = instance.sop_instance_uid
     try:
         return _input(desk, classifier, instance)

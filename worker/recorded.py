@@ -24,7 +24,9 @@ def sessions_here() -> sessionmaker[Session]:
 
 @contextmanager
 def recorded(
-    sessions: sessionmaker[Session], message: Callable[[Person], Message]
+    sessions: sessionmaker[Session],
+    message: Callable[[Person], Message],
+    then: Callable[[], object] = lambda: None,
 ) -> Iterator[Session]:
     """Give a transaction that is committed once what it does is in the audit trail.
 
@@ -32,6 +34,9 @@ def recorded(
     ----------
     message
         Says what was done, and by whom; asked for once it is done.
+    then
+        What is done outside the database, once it is written down; the transaction is committed if
+        it does not fail.
     """
     from worker import composition, given_up
     from worker.audit.messages import Person
@@ -42,5 +47,6 @@ def recorded(
             yield session
             session.flush()
             trail.record(message(Person(given_up.who())))
+            then()
     finally:
         trail.close()

@@ -20,6 +20,8 @@ from sqlalchemy import Engine
 from worker import ledger
 from worker.database import READS_ONLY, shorten_log
 from worker.desk import Bell, Desk
+from worker.ledger import candidates
+from worker.ledger.candidates import SETTLED
 from worker.states import JobKind
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,25 @@ def announce_due(
     return rung
 
 
+def announce_shadow(
+    desk: Desk, ring: Callable[[], None], waiting: Callable[[JobKind], int]
+) -> None:
+    """Ring for the candidate, if there is one with something to look at and nothing goes before it.
+
+    Parameters
+    ----------
+    ring
+        Sends the message.
+    waiting
+        Tells how many messages wait in the queue of a kind of work.
+    """
+    with desk.sessions() as session:
+        session.connection(execution_options=READS_ONLY)
+        due = candidates.is_trial_due(session, desk.clock(), SETTLED)
+    if due and not waiting(JobKind.CLASSIFY):
+        ring()
+
+
 def _shorten_log(desk: Desk) -> None:
     with desk.sessions() as session:
         engine = session.get_bind()
@@ -67,6 +88,7 @@ def run(
     waiting: Callable[[JobKind], int],
     stopped: threading.Event,
     turned: Callable[[], None] = lambda: None,
+    shadow: Callable[[], None] = lambda: None,
 ) -> None:
     """Announce due work until `stopped`; a database or broker that is away is tried again.
 
@@ -74,11 +96,14 @@ def run(
     ----------
     turned
         Called after each look, whatever came of it.
+    shadow
+        Called once what is owed was announced: what may be due besides.
     """
     away, turns = False, itertools.count(1)
     while not stopped.wait(desk.settings.relay_interval_s):
         try:
             announce_due(desk, announce, waiting)
+            shadow()
             if next(turns) % LOG_TURNS == 0:
                 _shorten_log(desk)
         except Exception as error:  # noqa: BLE001  the relay outlives whatever is away

@@ -160,3 +160,14 @@ class Label(StrEnum):
     PNEUMONIA = "PNEUMONIA"
     BACTERIAL = "BACTERIAL"
     VIRAL = "VIRAL"
+
+
+class ModelAction(StrEnum):
+    """A step in the life of a model; the last is one that nobody took."""
+
+    USED = "USED"
+    SHADOWED = "SHADOWED"
+    WITHDRAWN = "WITHDRAWN"
+    PROMOTED = "PROMOTED"
+    ROLLED_BACK = "ROLLED_BACK"
+    STOPPED = "STOPPED"

@@ -34,6 +34,7 @@ from worker.states import (
     DecisionAction,
     DeliveryState,
     JobState,
+    ModelAction,
     RemovalCause,
     RemovalKind,
     StudyState,
@@ -215,6 +216,86 @@ class FindingRow(Base):
 
     instance: Mapped[Instance] = relationship(back_populates="findings", lazy="raise")
     model: Mapped[Model] = relationship(lazy="raise")
+
+
+class Candidate(Base):
+    """A model that is tried on live studies, and is not `models`': nobody was told its answers.
+
+    It has looked at what was answered up to `seen_id`. One worker at a time tries it: `token` grows
+    with each claim, and `deaths` counts the workers that ended while they had it in hand.
+    """
+
+    __tablename__ = "candidates"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    folder: Mapped[str] = mapped_column(String(255))
+    since: Mapped[datetime]
+    until: Mapped[datetime | None]
+    seen_id: Mapped[int] = mapped_column(BigInteger)
+    next_at: Mapped[datetime]
+    held: Mapped[bool]
+    token: Mapped[int]
+    deaths: Mapped[int]
+    last_error: Mapped[str | None] = mapped_column(Text)
+
+
+class ShadowFinding(Base):
+    """What a candidate says of one instance, beside what was answered; nobody is told.
+
+    It holds the answer that counted, as the row of `findings` is replaced when a study is done
+    again.
+    """
+
+    __tablename__ = "shadow_findings"
+    __table_args__ = (
+        UniqueConstraint("instance_id", "sha256", "candidate_id"),
+        CheckConstraint(
+            "(assessed AND reason IS NULL AND finding IS NOT NULL AND pneumonia IS NOT NULL) OR "
+            "(NOT assessed AND reason IS NOT NULL AND finding IS NULL AND pneumonia IS NULL)",
+            name="assessed_or_reason",
+        ),
+        Index(None, "candidate_id", "created_at", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    candidate_id: Mapped[int] = mapped_column(ForeignKey("candidates.id"))
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"))
+    sha256: Mapped[str] = mapped_column(String(64))
+    assessed: Mapped[bool]
+    reason: Mapped[str | None] = mapped_column(String(64))
+    finding: Mapped[str | None] = mapped_column(String(16))
+    pneumonia: Mapped[float | None]
+    bacterial: Mapped[float | None]
+    viral: Mapped[float | None]
+    live_model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    live_reason: Mapped[str | None] = mapped_column(String(64))
+    live_finding: Mapped[str | None] = mapped_column(String(16))
+    live_pneumonia: Mapped[float | None]
+    created_at: Mapped[datetime]
+
+
+class ModelEvent(Base):
+    """A step in the life of a model: who took it, when, and why; rows are only added.
+
+    `former` is the folder of the model that was in use until then; empty where that did not change.
+    """
+
+    __tablename__ = "model_events"
+    __table_args__ = (_one_of("action", ModelAction),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    action: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(64))
+    folder: Mapped[str] = mapped_column(String(255))
+    former: Mapped[str] = mapped_column(String(255))
+    reason: Mapped[str] = mapped_column(Text)
+    person: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime]
 
 
 class Report(Base):

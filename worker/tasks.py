@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PacsWorkerError
 from worker import broker, composition, logs, metrics, monitoring, tracing
-from worker.desk import GO_ON_S, Bell
+from worker.desk import GO_ON_S, SHADOW_LIMIT_S, Bell
 from worker.lasting import lasting
 from worker.ledger import BY_DESTINATION
 from worker.settings import Settings
@@ -69,8 +69,14 @@ def _configuration() -> dict[str, Any]:
         "task_default_queue": "io",
         "task_time_limit": settings.step_limit_s,
         # It goes on from batch to batch; each has the limit, and may have another one ahead of it.
-        "task_annotations": {"classify": {"time_limit": GO_ON_S + 2 * settings.step_limit_s}},
-        "task_routes": {kind.lower(): {"queue": queue} for kind, queue in QUEUES.items()},
+        "task_annotations": {
+            "classify": {"time_limit": GO_ON_S + 2 * settings.step_limit_s},
+            "shadow": {"time_limit": SHADOW_LIMIT_S},
+        },
+        "task_routes": {
+            "shadow": {"queue": "gpu"},
+            **{kind.lower(): {"queue": queue} for kind, queue in QUEUES.items()},
+        },
         "worker_prefetch_multiplier": 1,
         "worker_proc_alive_timeout": 120,
         "worker_send_task_events": False,
@@ -118,6 +124,15 @@ def classify() -> None:
     classifying.classify(desk, classifier, announce, composition.explain())
 
 
+@app.task(name="shadow")
+@_guarded
+def shadow() -> None:
+    """Have the candidate look at what was answered, while nothing is to be classified."""
+    from worker import shadowing
+
+    shadowing.shadow(composition.desk(), composition.trying())
+
+
 @app.task(name="report")
 @_guarded
 def report() -> None:
@@ -158,8 +173,17 @@ def announce(bell: Bell, at: datetime | None = None) -> None:
         When; now if not given.
     """
     args = (bell.destination,) if bell.kind in BY_DESTINATION else ()
+    _send(bell.kind.lower(), args, at)
+
+
+def announce_shadow() -> None:
+    """Ring for the candidate."""
+    _send("shadow", (), None)
+
+
+def _send(name: str, args: tuple[str, ...], at: datetime | None) -> None:
     try:
-        app.send_task(bell.kind.lower(), args=args, eta=at, retry=False)
+        app.send_task(name, args=args, eta=at, retry=False)
     except (OperationalError, OSError) as error:
         log.warning("broker is away (%s); the relay will announce this", type(error).__name__)
 

@@ -261,7 +261,15 @@ def test_nothing_is_in_the_way_of_who_cannot_see_or_point(web: Web, page: Page, 
     page.keyboard.press("a")
     expect(page.locator("#verdicts-1")).to_contain_text("admin agrees")
     page.set_viewport_size({"width": width, "height": 800})
-    paths = ("/", "/?order=urgent", f"/studies/{study}", "/agreement", "/model", "/sign-in")
+    paths = (
+        "/",
+        "/?order=urgent",
+        f"/studies/{study}",
+        "/agreement",
+        "/candidate",
+        "/model",
+        "/sign-in",
+    )
     for path in paths:
         page.goto(path)
         found = Axe().run(page).response["violations"]

@@ -37,6 +37,7 @@ APPLICATION_START = Code("110120", "DCM", "Application Start")
 APPLICATION_STOP = Code("110121", "DCM", "Application Stop")
 LOGIN = Code("110122", "DCM", "Login")
 LOGOUT = Code("110123", "DCM", "Logout")
+SOFTWARE_CONFIGURATION = Code("110131", "DCM", "Software Configuration")
 RESTRICTED_FUNCTION = Code("110132", "DCM", "Use of Restricted Function")
 ROLES_CHANGED = Code("110136", "DCM", "Security Roles Changed")
 USER_CHANGED = Code("110137", "DCM", "User Security Attributes Changed")
@@ -48,6 +49,7 @@ SOURCE = Code("110153", "DCM", "Source Role ID")
 DESTINATION_MEDIA = Code("110154", "DCM", "Destination Media")
 URI_MEDIA = Code("110037", "DCM", "URI")
 
+NODE = Code("110182", "DCM", "Node ID")
 STUDY_UID = Code("110180", "DCM", "Study Instance UID")
 PATIENT_NUMBER = Code("2", "RFC-3881", "Patient Number")
 SEARCH_CRITERIA = Code("10", "RFC-3881", "Search Criteria")
@@ -185,6 +187,23 @@ def user_changed(person: Person, name: str, what: str) -> Message:
 def role_changed(person: Person, name: str, what: str) -> Message:
     """Say that a user has another role."""
     return _alert(_participant(person), ROLES_CHANGED, _user(name, what), Outcome.SUCCESS)
+
+
+def model_changed(person: Person, what: str) -> Message:
+    """Say that another model answers, or is tried, or is tried no more.
+
+    Parameters
+    ----------
+    person
+        Who.
+    what
+        In words: the step, the model with its version and digest, and the reason.
+    """
+    node = AuditObject(
+        socket.gethostname(), NODE, ObjectType.SYSTEM, ObjectRole.SECURITY_RESOURCE,
+        details=((ALERT, what),),
+    )  # fmt: skip
+    return _alert(_participant(person), SOFTWARE_CONFIGURATION, node, Outcome.SUCCESS)
 
 
 def access_refused(person: Person, path: str) -> Message:

@@ -24,8 +24,9 @@ from worker.ledger.retention import (
 from worker.states import RemovalCause, RemovalKind, StudyState
 from worker.tables import Base, Removal, Study, UTCDateTime
 
-requests, decisions, verdicts = (
-    Base.metadata.tables[name] for name in ("commitment_requests", "decisions", "verdicts")
+requests, decisions, verdicts, shadows = (
+    Base.metadata.tables[name]
+    for name in ("commitment_requests", "decisions", "verdicts", "shadow_findings")
 )
 
 _STUDY: Any = bindparam("study")
@@ -101,6 +102,7 @@ _FORGETTING = (
     delete(reports).where(reports.c.study_id == _STUDY, reports.c.removed_at.is_not(None)),
     delete(verdicts).where(verdicts.c.instance_id.in_(_GONE_IMAGES)),
     delete(findings).where(findings.c.instance_id.in_(_GONE_IMAGES)),
+    delete(shadows).where(shadows.c.instance_id.in_(_GONE_IMAGES)),
     delete(instances).where(instances.c.study_id == _STUDY, instances.c.removed_at.is_not(None)),
     delete(decisions).where(decisions.c.study_id == _STUDY),
 )
@@ -198,5 +200,6 @@ _STRIKING = (
     delete(jobs).where(jobs.c.study_id == _STUDY),
     delete(verdicts).where(verdicts.c.instance_id.in_(_ITS_IMAGES)),
     delete(findings).where(findings.c.instance_id.in_(_ITS_IMAGES)),
+    delete(shadows).where(shadows.c.instance_id.in_(_ITS_IMAGES)),
     update(studies).where(studies.c.id == _STUDY).values(state=StudyState.DISCARDED),
 )

@@ -13,7 +13,7 @@ from starlette.routing import Mount
 
 from worker.audit.trail import NotRecorded
 from worker.database import DATABASE_AWAY
-from worker.web import agreeing, images, judging, pages, signing
+from worker.web import agreeing, images, judging, pages, signing, trying
 from worker.web.api import app as api
 from worker.web.dicomweb import app as dicomweb
 from worker.web.gate import SignInNeeded, ask_to_sign_in
@@ -43,7 +43,7 @@ def build(services: Services, hosts: Collection[str], *, tls_only: bool = False)
     app.router.routes.append(
         _whole(Mount(dicomweb.PATH, dicomweb.build(services), name="dicomweb"))
     )
-    for part in (signing, pages, images, judging, agreeing):
+    for part in (signing, pages, images, judging, agreeing, trying):
         app.include_router(part.router)
     if services.elsewhere is not None:
         from worker.web import arriving  # and with it what few need: authlib and httpx

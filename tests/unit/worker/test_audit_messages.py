@@ -41,6 +41,7 @@ EVERY: dict[str, Message] = {
     "user": messages.user_changed(ANNA, "berta", "disabled"),
     "role": messages.role_changed(ANNA, "berta", "is admin now"),
     "refused": messages.access_refused(ANNA, "/users"),
+    "model": messages.model_changed(ANNA, "promoted cxr 1.2"),
 }
 
 

@@ -33,6 +33,8 @@ COMMANDS = (
     "model list", "model show", "model use", "user add", "user list", "user password", "user role",
     "user disable", "user enable", "token add", "token list", "token revoke", "web",
     "dataset export", "archive adopt",
+    "dataset export", "drift", "model shadow", "model compare", "model promote",
+    "model rollback", "model history",
 )  # fmt: skip
 run = CliRunner().invoke
 
@@ -42,7 +44,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Each test is a process of its own, as far as settings and engines go."""
     built = (
         composition.settings, composition.engine, composition.archive, composition.desk,
-        composition.answering,
+        composition.answering, composition.trying,
     )  # fmt: skip
     monkeypatch.setenv("CXR_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")

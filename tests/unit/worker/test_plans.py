@@ -10,7 +10,7 @@ from types import FunctionType
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Engine, delete, event, select, text, update
 
 from benchmarks.synthetic import AWAY, DIGEST, NOW, OTHER, PACS, fill, study_uid
 from dicom_node.commitment import Commitment
@@ -18,18 +18,29 @@ from tests.fakes import delivered, new_uid, received
 from tests.ledgers import FOUND, QUIET, SILENCE, Desk
 from tests.plans import Statement, complaints, overheard
 from worker import chart, database, given_up, ledger, listing, results, worklist
-from worker.ledger import Claim, Narrowing, NewCompanion, NewReport, NewVerdict, Rule
+from worker.ledger import (
+    Claim,
+    Narrowing,
+    NewCompanion,
+    NewReport,
+    NewVerdict,
+    Rule,
+    candidates,
+    model_events,
+    populations,
+)
 from worker.states import (
     CompanionKind,
     Finding,
     JobKind,
     Label,
+    ModelAction,
     RemovalCause,
     RemovalKind,
     StudyState,
     Verdict,
 )
-from worker.tables import Base, CommitmentRequest, Delivery, Job, Removal, Study
+from worker.tables import Base, Candidate, CommitmentRequest, Delivery, Job, Removal, Study
 from worker.worklist import Answer, Order, Wanted
 
 CLASSIFY, REPORT, DELIVER, COMMIT = JobKind
@@ -39,10 +50,16 @@ IN_ORDER = {
     "find_studies: newest", "studies_by: all", "newest_paths", "due_bells", "backlog",
     "worklist: newest", "list_studies: newest", "list_studies: answer",
     "oldest: IMAGES", "oldest: REPORTS", "oldest: RESULTS", "unfinished",
+    # ... or for those after the last that was seen.
+    "begin_trial", "is_trial_due", "claim_trial", "compared", "disagreed", "count_unseen", "events",
 }  # fmt: skip
 LISTS = {"list_studies", "find_study"}
 # What counts all that is owed reads it; a person asks for it.
 COUNTS = {"depth"}
+
+# What others call, with no statement of their own.
+WITHIN = {"artifact_of", "candidate", "last_candidate"}
+FINDINGS = Base.metadata.tables["findings"]
 
 Ask = Callable[[str, Callable[..., Any]], Any]
 
@@ -72,6 +89,31 @@ def ask_everything(desk: Desk, ask: Ask) -> None:
     _give_up(desk, ask)
     _judge(ask)
     _remove(desk, ask)
+    _try_a_candidate(desk, ask, model)
+
+
+def _try_a_candidate(desk: Desk, ask: Ask, model: int) -> None:
+    now, hour = NOW + timedelta(hours=1), timedelta(hours=1)
+    tried = candidates.Artifact("m", "2", "e" * 64, "m-2")
+    desk.do(lambda s: s.execute(delete(Job).where(Job.kind == CLASSIFY)))  # it waits for these
+    ask("begin_trial", lambda s: candidates.begin_trial(s, tried, NOW))
+    desk.do(lambda s: s.execute(update(Candidate).values(seen_id=STUDIES - 10)))
+    assert ask("is_trial_due", lambda s: candidates.is_trial_due(s, now, hour / 4))
+    trial = ask("claim_trial", lambda s: candidates.claim_trial(s, now, hour / 4, hour, 4))
+    shown = ask("shown_instances", lambda s: candidates.shown_instances(s, trial))
+    found = dict.fromkeys(shown, FOUND)
+    assert ask("save_shadows", lambda s: candidates.save_shadows(s, trial, found, now))
+    ask("put_trial_off", lambda s: candidates.put_trial_off(s, trial, NOW, "why"))
+    ask("judged_of_trial", lambda s: candidates.judged_of_trial(s, candidates.last_candidate(s)))
+    for name in ("compared", "disagreed", "count_unseen"):
+        ask(name, lambda s, n=name: getattr(candidates, n)(s, candidates.last_candidate(s), 20))
+    ask("save_event", lambda s: model_events.save_event(
+        s, ModelAction.SHADOWED, tried, "who", NOW))  # fmt: skip
+    ask("events", lambda s: model_events.events(s, 20))
+    ask("last_change", model_events.last_change)
+    ask("model_of", lambda s: populations.model_of(s, DIGEST))
+    assert ask("population", lambda s: populations.population(s, model, NOW - hour, NOW, 50))
+    ask("end_trial", lambda s: candidates.end_trial(s, NOW))
 
 
 def _judge(ask: Ask) -> None:
@@ -346,6 +388,14 @@ def test_no_plan_reads_a_table_that_grows(filled: Engine, known: str) -> None:
 def test_everything_that_the_ledger_does_is_looked_at(filled: Engine) -> None:
     asked = {each.asker.partition(":")[0] for each in statements_of(filled)}
     does = {name for name in ledger.__all__ if isinstance(getattr(ledger, name), FunctionType)}
+    does |= {
+        name
+        for module in (candidates, model_events, populations)
+        for name, made in vars(module).items()
+        if isinstance(made, FunctionType)
+        and made.__module__ == module.__name__
+        and not name.startswith("_")
+    } - WITHIN
     assert asked == does | {"find_studies", "given_up.dead_letters", "worklist", "chart", *LISTS}
 
 
