@@ -128,6 +128,23 @@ REMOVALS = {
     "begun_at": "{at}",
     "finished_at": "{at}",
 }
+NOTICES = {
+    "id": "i",
+    "study_id": "i",
+    "report_id": "i",
+    "target": "'webhook'",
+    "message_id": "'notice-' || CAST(i AS {text})",
+    "reference": "'study-' || CAST(i AS {text})",
+    "finding": "'PRESENT'",
+    "details": "'[]'",
+    "corrects": "FALSE",
+    "state": "'SENT'",
+    "attempts": "1",
+    "last_status": "204",
+    "last_answer": "'taken'",
+    "owed_at": "{at}",
+    "sent_at": "{at}",
+}
 # Each table with its columns, and of how many studies one has such a row.
 TABLES = {
     "studies": (STUDIES, 1),
@@ -137,6 +154,7 @@ TABLES = {
     "companions": (COMPANIONS, 10),
     "deliveries": (DELIVERIES, 1),
     "commitment_requests": (REQUESTS, 4),
+    "notices": (NOTICES, 1),
     "decisions": (DECISIONS, 1000),
     "verdicts": (VERDICTS, 1),
     "removals": (REMOVALS, 1),
@@ -160,6 +178,8 @@ OWED = [
     [("DELIVER", PACS, "DUE", 60)],
     [("COMMIT", PACS, "DUE", -600)],
     [("COMMIT", PACS, "DUE", 60)],
+    [("NOTIFY", "webhook", "DUE", 60)],
+    [("NOTIFY", "webhook", "DEAD", 3000)],
 ]
 SENDING = 3
 
@@ -220,7 +240,7 @@ def _owe(connection: Connection, work: tuple[str, str, str, int], first: int, co
         "attempts": "0" if state == "DUE" else "5",
     }  # fmt: skip
     _enter(connection, "jobs", columns, first + count, f"i > {first}")
-    if destination:
+    if destination and kind != "NOTIFY":
         connection.execute(
             text(
                 "UPDATE deliveries SET destination = :destination, state = :state"

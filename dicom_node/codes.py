@@ -55,6 +55,7 @@ FINDING: Final = Code("121071", "DCM", "Finding")
 FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")
 CHEST_REGION: Final = Code("816094009", "SCT", "Chest")  # CID 4031
 DEVICE: Final = Code("121007", "DCM", "Device")  # CID 270
+STUDY_INSTANCE_UID: Final = Code("110180", "DCM", "Study Instance UID")
 LUNG: Final = Code("39607008", "SCT", "Lung")
 PNEUMONIA: Final = Code("233604007", "SCT", "Pneumonia")
 BACTERIAL_PNEUMONIA: Final = Code("53084003", "SCT", "Bacterial pneumonia")

@@ -18,8 +18,8 @@ from worker.tables import Base
 from worker.verdicts import Judged, Says, choices, sentence
 from worker.worklist import Line, line_of
 
-_NAMES = ("studies", "findings", "models", "jobs", "decisions", "removals")
-studies, findings, models, jobs, decisions, removals = (
+_NAMES = ("studies", "findings", "models", "jobs", "decisions", "removals", "notices")
+studies, findings, models, jobs, decisions, removals, notices = (
     Base.metadata.tables[name] for name in _NAMES
 )
 
@@ -95,6 +95,8 @@ class Chart:
         What is still to be done, or was given up.
     decision : int
         Id of the last decision about it; 0 when there is none.
+    notices : sequence of rows of `notices`
+        Who was told at once that it is positive, or is so no more.
     """
 
     line: Line
@@ -102,6 +104,7 @@ class Chart:
     owed: Sequence[Row[Any]]
     events: Sequence[Event]
     decision: int
+    notices: Sequence[Row[Any]] = ()
 
     @property
     def given_up(self) -> Sequence[Row[Any]]:
@@ -128,9 +131,10 @@ def chart(session: Session, study_instance_uid: str, order: Sequence[str] = ()) 
     judged = verdicts_of(session, [each.id for each in found.instances])
     numbers = {uid: number for number, uid in enumerate(order, 1)}
     images = _images(session, found, judged, numbers)
-    events = [*_events(session, found, decided), *_judgements(images, judged)]
+    noticed = session.execute(_NOTICES, {"study": found.study.id}).all()
+    events = [*_events(session, found, decided), *_judgements(images, judged), *_notices(noticed)]
     decision = max((row.id for row in decided), default=0)
-    return Chart(line_of(found), images, owed, sorted(events), decision)
+    return Chart(line_of(found), images, owed, sorted(events), decision, noticed)
 
 
 def _images(
@@ -206,6 +210,13 @@ def _deliveries(found: Found) -> Iterator[Event]:
             yield Event(row.committed_at, f"{what} committed by {row.destination}")
 
 
+def _notices(noticed: Sequence[Row[Any]]) -> Iterator[Event]:
+    for row in noticed:
+        if row.sent_at:
+            what = "a correction" if row.corrects else "a notice"
+            yield Event(row.sent_at, f"{what} ({row.finding.lower()}) sent by {row.target}")
+
+
 # --- the statements --------------------------------------------------------------------------
 
 _STUDY = select(studies).where(studies.c.study_instance_uid == bindparam("uid"))
@@ -213,6 +224,7 @@ _OWED = select(jobs).where(jobs.c.study_id == bindparam("study")).order_by(jobs.
 _DECIDED = (
     select(decisions).where(decisions.c.study_id == bindparam("study")).order_by(decisions.c.id)
 )
+_NOTICES = select(notices).where(notices.c.study_id == bindparam("study")).order_by(notices.c.id)
 _THEIRS = findings.c.instance_id.in_(bindparam("ids", expanding=True))
 _HEATED = select(*findings.c["instance_id", "model_id"]).where(
     _THEIRS, findings.c.heatmap.is_not(None)

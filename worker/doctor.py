@@ -14,6 +14,7 @@ from dicom_node.errors import ConfigurationError, PacsWorkerError
 from worker import web_checks
 from worker.checks import ADVICE, Check, advice_on_expiry, check_broker
 from worker.destinations import Destination
+from worker.notify_checks import check_target
 from worker.settings import Settings
 from worker.states import CompanionKind
 
@@ -26,7 +27,7 @@ LOW_SPACE_BYTES = 5_000_000_000
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Look at database, broker, archive, model, decoders, certificates and every destination."""
+    """Look at what is stood on, and at everybody who is sent or told anything."""
     looks: list[tuple[str, Callable[[Settings], Check]]] = [
         ("database", _database),
         ("broker", check_broker),
@@ -48,6 +49,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         except Exception as error:  # noqa: BLE001  whatever it is, the other checks still run
             yield Check(name, f"failed with {type(error).__name__}", _advice(name))
     yield from (_destination(settings, each) for each in settings.destinations)
+    yield from (check_target(settings, each) for each in settings.targets)
 
 
 def _advice(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # However often it is scraped, the database is asked no more often than this.
 GOOD_FOR_S = 10.0
 WAIT_S = 1.0
+_OF_REPORTS = [each for each in JobKind if each in BY_DESTINATION - {JobKind.NOTIFY}]
 
 # By its labels' values.
 Values = Mapping[tuple[str, ...], float]
@@ -68,16 +69,25 @@ class Gauges:
         with self._sessions() as session:
             found = ledger.backlog(session)
         destinations = [str(each.peer) for each in self._settings.destinations]
-        return values_of(found, destinations, self._clock())
+        return values_of(found, destinations, self._clock(), self._settings.targets)
 
 
-def values_of(found: Backlog, destinations: list[str], now: datetime) -> dict[Metric, Values]:
-    """Make values of a backlog; what nothing is owed to has a zero, so that it is there."""
+def values_of(
+    found: Backlog, destinations: list[str], now: datetime, targets: Collection[str] = ()
+) -> dict[Metric, Values]:
+    """Make values of a backlog; what nothing is owed to has a zero, so that it is there.
+
+    Parameters
+    ----------
+    destinations, targets
+        Who gets reports, and who is told of positive studies.
+    """
     pairs = [(kind, "") for kind in JobKind if kind not in BY_DESTINATION]
-    pairs += [(kind, each) for kind in JobKind if kind in BY_DESTINATION for each in destinations]
+    pairs += [(kind, each) for kind in _OF_REPORTS for each in destinations]
+    pairs += [(JobKind.NOTIFY, each) for each in targets]
     nothing: dict[tuple[str, ...], float] = dict.fromkeys(pairs, 0.0)
     counts, ages = dict(nothing), dict(nothing)
-    away: dict[tuple[str, ...], float] = {(each,): 0.0 for each in destinations}
+    away: dict[tuple[str, ...], float] = {(each,): 0.0 for each in (*destinations, *targets)}
     for pair, owed in found.owed.items():
         counts[pair], ages[pair] = owed.count, _seconds(now - owed.oldest_due_at)
     for name, since in found.away_since.items():

@@ -40,6 +40,7 @@ class Stage(StrEnum):
     REPORT = "report"
     DELIVER = "deliver"
     COMMIT = "commit"
+    NOTIFY = "notify"
 
 
 class Outcome(StrEnum):
@@ -99,8 +100,8 @@ REJECTED = _counter(
 
 STAGE_SECONDS = _histogram(
     "cxr_stage_seconds",
-    "Seconds for an instance (store), a batch (prepare, predict), a report (report, deliver) or a "
-    "request (commit), failures included.",
+    "Seconds for an instance (store), a batch (prepare, predict), a report (report, deliver), a "
+    "request (commit) or a notice (notify), failures included.",
     SECONDS,
     "stage",
 )
@@ -125,6 +126,11 @@ MODEL_INFO = _gauge(
 )  # fmt: skip
 DELIVERIES = _counter(
     "cxr_deliveries_total", "Tries to deliver a report, by what came of them.", "destination",
+    "outcome",
+)  # fmt: skip
+
+NOTICES = _counter(
+    "cxr_notices_total", "Tries to tell of a positive study, by what came of them.", "target",
     "outcome",
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from worker.database import DATABASE_AWAY
 from worker.desk import Bell, Desk, held, release
 from worker.ledger import Claim, LeaseLost, Story
 from worker.metrics import Stage, timed
+from worker.news import owe_notices
 from worker.reading import ArchiveAway, FileGone
 from worker.removing import finish_removals
 from worker.states import JobKind
@@ -138,11 +139,14 @@ def _report_one(
         announce(Bell(JobKind.CLASSIFY))
         return
     with timed(Stage.REPORT):
-        _write_and_save(desk, claim, story)
+        is_news = _write_and_save(desk, claim, story)
     owed.grow()
+    for target in desk.settings.targets if is_news else ():
+        announce(Bell(JobKind.NOTIFY, target))
 
 
-def _write_and_save(desk: Desk, claim: Claim, story: Story) -> None:
+def _write_and_save(desk: Desk, claim: Claim, story: Story) -> bool:
+    """Write a report and save what is owed of it; tell whether somebody is to be told at once."""
     uid = story.study.study_instance_uid
     also_about(study_instance_uid=uid)
     new = write_report(desk.archive, story)
@@ -150,8 +154,10 @@ def _write_and_save(desk: Desk, claim: Claim, story: Story) -> None:
     destinations = [str(each.peer) for each in desk.settings.destinations]
     with desk.sessions() as session, session.begin():
         ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
+        is_news = owe_notices(session, claim.study_id, desk.settings.targets, desk.clock())
     tracing.note(revision=new.revision)
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
+    return is_news
 
 
 def _gathered(desk: Desk, claim: Claim) -> Story | None:

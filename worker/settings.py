@@ -24,6 +24,7 @@ from worker.destinations import Destination, KnownPeer
 from worker.settings_broker import BrokerSettings
 from worker.settings_dicomweb import DicomwebSettings
 from worker.settings_file import PREFIX, given_values
+from worker.settings_notify import NotifySettings
 from worker.settings_oidc import OidcSettings
 from worker.settings_tracing import TracingSettings
 from worker.settings_values import (
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 MOST_DAYS = 36_525
 
 
-class Settings(BrokerSettings, DicomwebSettings, OidcSettings, TracingSettings):
+class Settings(BrokerSettings, DicomwebSettings, NotifySettings, OidcSettings, TracingSettings):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
@@ -447,7 +448,7 @@ def describe_settings() -> list[tuple[str, str, str]]:
 
 
 PARTS: tuple[type[BaseSettings], ...] = (
-    BrokerSettings, TracingSettings, WebSettings, OidcSettings, DicomwebSettings
+    BrokerSettings, NotifySettings, TracingSettings, WebSettings, OidcSettings, DicomwebSettings,
 )  # fmt: skip
 
 

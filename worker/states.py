@@ -69,12 +69,13 @@ def after(state: StudyState, event: StudyEvent) -> StudyState:
 
 
 class JobKind(StrEnum):
-    """The steps a worker owes; the subject is an instance, a study, a delivery, a delivery."""
+    """The steps a worker owes; the subject is an instance, study, delivery, delivery or notice."""
 
     CLASSIFY = "CLASSIFY"
     REPORT = "REPORT"
     DELIVER = "DELIVER"
     COMMIT = "COMMIT"
+    NOTIFY = "NOTIFY"
 
 
 class JobState(StrEnum):
@@ -91,6 +92,16 @@ class DeliveryState(StrEnum):
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
     COMMITTED = "COMMITTED"
+    SUPERSEDED = "SUPERSEDED"
+    FAILED = "FAILED"
+    DISCARDED = "DISCARDED"
+
+
+class NoticeState(StrEnum):
+    """Where one notice of a positive study stands; each is for one target."""
+
+    PENDING = "PENDING"
+    SENT = "SENT"
     SUPERSEDED = "SUPERSEDED"
     FAILED = "FAILED"
     DISCARDED = "DISCARDED"

@@ -35,6 +35,7 @@ from worker.states import (
     DeliveryState,
     JobState,
     ModelAction,
+    NoticeState,
     RemovalCause,
     RemovalKind,
     StudyState,
@@ -371,6 +372,37 @@ class Delivery(Base):
     committed_at: Mapped[datetime | None]
 
     report: Mapped[Report] = relationship(back_populates="deliveries", lazy="raise")
+
+
+class Notice(Base):
+    """What one target is told of a study that is positive, or is so no more.
+
+    `message_id` and `reference` are of chance and name nobody: by the first a receiver drops what
+    comes twice, by the second it puts together what is told of one study.
+    """
+
+    __tablename__ = "notices"
+    __table_args__ = (
+        _one_of("state", NoticeState),
+        Index(None, "study_id", "id"),
+        Index(None, "report_id"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"))
+    target: Mapped[str] = mapped_column(String(16))
+    message_id: Mapped[str] = mapped_column(String(20), unique=True)
+    reference: Mapped[str] = mapped_column(String(20))
+    finding: Mapped[str] = mapped_column(String(16))
+    details: Mapped[dict[str, Any]]
+    corrects: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_status: Mapped[int | None]
+    last_answer: Mapped[str | None] = mapped_column(Text)
+    owed_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
 
 
 class CommitmentRequest(Base):

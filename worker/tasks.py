@@ -1,7 +1,8 @@
 """The Celery app. A message is a doorbell: it says that work may be due, the ledger knows what.
 
 So a message that is lost, doubled or late changes nothing, and messages are acknowledged early.
-Two queues: ``gpu`` for classification, ``io`` for reports, deliveries and commitments.
+Two queues: ``gpu`` for classification, ``io`` for reports, deliveries, commitments
+and notices.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ QUEUES = {
     JobKind.REPORT: "io",
     JobKind.DELIVER: "io",
     JobKind.COMMIT: "io",
+    JobKind.NOTIFY: "io",
 }
 
 
@@ -58,6 +60,8 @@ NEEDED = {
         "dicom_node.key_object",
         "worker.picture",
     ),
+    # Wanted where anybody is told of positive studies.
+    "notices": ("worker.notifying", "worker.webhook", "worker.hl7", "httpx"),
 }
 
 
@@ -86,9 +90,9 @@ def _configuration() -> dict[str, Any]:
 def io_threads(settings: Settings) -> int:
     """Count the threads that destinations can hold, with some to spare for everything else.
 
-    A destination gets one delivery and one request for commitment at a time.
+    A destination gets one delivery and one request for commitment at a time, a target one notice.
     """
-    return 2 * len(settings.destinations) + 4
+    return 2 * len(settings.destinations) + len(settings.targets) + 4
 
 
 app = Celery("cxr-worker")
@@ -160,6 +164,21 @@ def commit(destination: str) -> None:
     from worker import committing
 
     committing.commit(composition.desk(), destination, request_commitment, announce)
+
+
+@app.task(name="notify")
+@_guarded
+def notify(target: str) -> None:
+    """Tell a target of the positive studies that it is owed to hear of."""
+    from worker import notifying
+
+    trail = composition.trail()
+    try:
+        notifying.notify(
+            composition.desk(), target, notifying.sender(target), trail.record, announce
+        )
+    finally:
+        trail.close()
 
 
 def announce(bell: Bell, at: datetime | None = None) -> None:
@@ -286,6 +305,8 @@ def _tell_ready(**_: Any) -> None:
     """Import what reports and deliveries need before the first of them."""
     if "gpu" not in app.amqp.queues.consume_from:
         _import_what_is_needed("io")
+        if composition.settings().targets:
+            _import_what_is_needed("notices")
         _expect_deliveries()
         mark_ready("worker-io")
 
@@ -294,3 +315,6 @@ def _expect_deliveries() -> None:
     for each in composition.settings().destinations:
         for outcome in metrics.Outcome:
             metrics.expect(metrics.DELIVERIES, destination=str(each.peer), outcome=outcome)
+    for target in composition.settings().targets:
+        for outcome in metrics.Outcome:
+            metrics.expect(metrics.NOTICES, target=target, outcome=outcome)

@@ -116,6 +116,7 @@ def test_every_study_state_is_described() -> None:
     ("table", "column", "words"),
     [
         ("deliveries", "state", states.DeliveryState),
+        ("notices", "state", states.NoticeState),
         ("jobs", "state", states.JobState),
         ("jobs", "kind", states.JobKind),
         ("companions", "kind", states.CompanionKind),

@@ -52,6 +52,14 @@ from worker.ledger.jobs import (
     put_back,
     take_death_back,
 )
+from worker.ledger.notices import (
+    Told,
+    ToSend,
+    notice_to_send,
+    owe_notices,
+    save_sent,
+    save_unsent,
+)
 from worker.ledger.origins import Asked, Origin, asked, origin_of, origins
 from worker.ledger.outages import end_outage, failures_of, outages, save_outage
 from worker.ledger.reception import FileVanished, close_association, record
@@ -117,6 +125,8 @@ __all__ = [
     "Place",
     "Rule",
     "Story",
+    "ToSend",
+    "Told",
     "asked",
     "backlog",
     "begin_erasure",
@@ -151,11 +161,13 @@ __all__ = [
     "model_row",
     "named_paths",
     "newest_paths",
+    "notice_to_send",
     "oldest",
     "origin_of",
     "origins",
     "outages",
     "owe",
+    "owe_notices",
     "put_back",
     "ready_studies",
     "record",
@@ -170,7 +182,9 @@ __all__ = [
     "save_outage",
     "save_report",
     "save_request",
+    "save_sent",
     "save_unnamed",
+    "save_unsent",
     "save_verdict",
     "story",
     "studies_by",

@@ -15,8 +15,8 @@ from worker.ledger.deliveries import (
     states_of_deliveries,
 )
 from worker.ledger.jobs import move
-from worker.states import DecisionAction, DeliveryState, JobKind, JobState, StudyEvent
-from worker.tables import Delivery, Job, Study
+from worker.states import DecisionAction, DeliveryState, JobKind, JobState, NoticeState, StudyEvent
+from worker.tables import Delivery, Job, Notice, Study
 
 # What a study needs before it can have a report.
 _BEFORE_A_REPORT = {JobKind.CLASSIFY, JobKind.REPORT}
@@ -48,6 +48,8 @@ def discard(
     for job in struck:
         if job.kind == JobKind.DELIVER:
             session.get_one(Delivery, job.subject_id).state = DeliveryState.DISCARDED
+        elif job.kind == JobKind.NOTIFY:
+            session.get_one(Notice, job.subject_id).state = NoticeState.DISCARDED
         session.delete(job)
     session.flush()
     if kinds & _BEFORE_A_REPORT:

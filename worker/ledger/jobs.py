@@ -32,7 +32,9 @@ from worker.states import JobKind, JobState, StudyEvent, StudyState, after
 from worker.tables import DEAD, Base, Job, Study
 
 # Kinds of work that is done for one destination at a time.
-BY_DESTINATION = frozenset({JobKind.DELIVER, JobKind.COMMIT})
+BY_DESTINATION = frozenset({JobKind.DELIVER, JobKind.COMMIT, JobKind.NOTIFY})
+# Kinds without which a study is through: its report is where it should be.
+BESIDE = frozenset({JobKind.COMMIT, JobKind.NOTIFY})
 
 jobs = Base.metadata.tables["jobs"]
 
@@ -235,12 +237,12 @@ def take_death_back(session: Session, claim_: Claim) -> None:
 def bury(session: Session, claim_: Claim, error: str) -> bool:
     """Give work up, for a person to see; the study is FAILED.
 
-    Not so by a commitment: the destination has the report.
+    Not so by a commitment or a notice: the destination has the report.
     """
     study = session.get(Study, claim_.study_id, with_for_update=True)
     if study is None or not _rewrite(session, claim_, state=JobState.DEAD, last_error=error):
         return False
-    if claim_.kind is not JobKind.COMMIT:
+    if claim_.kind not in BESIDE:
         move(study, StudyEvent.GIVEN_UP)
     return True
 
@@ -261,7 +263,7 @@ _GIVEN_UP = (
     .where(
         jobs.c.study_id == bindparam("study"),
         jobs.c.state == JobState.DEAD,
-        jobs.c.kind != JobKind.COMMIT,
+        jobs.c.kind.not_in(sorted(BESIDE)),
     )
     .limit(1)
 )

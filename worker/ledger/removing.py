@@ -24,9 +24,9 @@ from worker.ledger.retention import (
 from worker.states import RemovalCause, RemovalKind, StudyState
 from worker.tables import Base, Removal, Study, UTCDateTime
 
-requests, decisions, verdicts, shadows = (
+requests, decisions, verdicts, shadows, notices = (
     Base.metadata.tables[name]
-    for name in ("commitment_requests", "decisions", "verdicts", "shadow_findings")
+    for name in ("commitment_requests", "decisions", "verdicts", "shadow_findings", "notices")
 )
 
 _STUDY: Any = bindparam("study")
@@ -99,6 +99,7 @@ _FORGETTING = (
     delete(requests).where(requests.c.delivery_id.in_(_GONE_DELIVERIES)),
     delete(deliveries).where(deliveries.c.report_id.in_(_GONE_REPORTS)),
     delete(companions).where(companions.c.report_id.in_(_GONE_REPORTS)),
+    delete(notices).where(notices.c.report_id.in_(_GONE_REPORTS)),
     delete(reports).where(reports.c.study_id == _STUDY, reports.c.removed_at.is_not(None)),
     delete(verdicts).where(verdicts.c.instance_id.in_(_GONE_IMAGES)),
     delete(findings).where(findings.c.instance_id.in_(_GONE_IMAGES)),

@@ -17,10 +17,10 @@ from worker.ledger.decisions import (
     save_decision,
 )
 from worker.ledger.deliveries import OF_A_DELIVERY
-from worker.ledger.jobs import move, owe
+from worker.ledger.jobs import BESIDE, move, owe
 from worker.ledger.outages import end_outage
-from worker.states import DecisionAction, DeliveryState, JobKind, JobState, StudyEvent
-from worker.tables import Delivery, Instance, Job, Report, Study
+from worker.states import DecisionAction, DeliveryState, JobKind, JobState, NoticeState, StudyEvent
+from worker.tables import Delivery, Instance, Job, Notice, Report, Study
 
 
 def requeue(
@@ -65,8 +65,8 @@ def requeue(
     if not count:
         return 0
     kinds = {job.kind for job in dead}
-    if kinds != {JobKind.COMMIT}:
-        undelivered = kinds and kinds <= set(OF_A_DELIVERY)
+    if not kinds or kinds - BESIDE:
+        undelivered = kinds and kinds <= {*OF_A_DELIVERY, JobKind.NOTIFY}
         move(study, StudyEvent.DELIVERY_OWED if undelivered else StudyEvent.REQUEUED)
     return count
 
@@ -78,6 +78,8 @@ def _revive(session: Session, dead: Sequence[Job], now: datetime) -> int:
         end_outage(session, job.destination)
         if job.kind == JobKind.DELIVER:
             session.get_one(Delivery, job.subject_id).state = DeliveryState.PENDING
+        elif job.kind == JobKind.NOTIFY:
+            session.get_one(Notice, job.subject_id).state = NoticeState.PENDING
         elif job.kind == JobKind.COMMIT:
             forget_failures(session, job.subject_id)
     return len(dead)

@@ -9,7 +9,7 @@ from worker import ledger
 from worker.states import JobKind
 from worker.tables import Decision, Delivery
 
-CLASSIFY, REPORT, DELIVER, COMMIT = JobKind
+CLASSIFY, REPORT, DELIVER, COMMIT, *_ = JobKind
 
 
 def discard(desk: Desk, study: str) -> int | None:

@@ -17,7 +17,7 @@ from dicom_node.commitment import Commitment
 from tests.fakes import delivered, new_uid, received
 from tests.ledgers import FOUND, QUIET, SILENCE, Desk
 from tests.plans import Statement, complaints, overheard
-from worker import chart, database, given_up, ledger, listing, results, worklist
+from worker import chart, database, given_up, ledger, listing, news, results, worklist
 from worker.ledger import (
     Claim,
     Narrowing,
@@ -43,7 +43,7 @@ from worker.states import (
 from worker.tables import Base, Candidate, CommitmentRequest, Delivery, Job, Removal, Study
 from worker.worklist import Answer, Order, Wanted
 
-CLASSIFY, REPORT, DELIVER, COMMIT = JobKind
+CLASSIFY, REPORT, DELIVER, COMMIT, NOTIFY = JobKind
 STUDIES, OWED = 2600, 50
 # Who asks for the first of all rows, and may go along an index for them.
 IN_ORDER = {
@@ -85,6 +85,7 @@ def ask_everything(desk: Desk, ask: Ask) -> None:
     _report(ask, model)
     _deliver(desk, ask)
     _commit(desk, ask)
+    _notify(ask)
     _watch(ask)
     _give_up(desk, ask)
     _judge(ask)
@@ -284,10 +285,24 @@ def _commit(desk: Desk, ask: Ask) -> None:
     ask("save_commitment", lambda s: ledger.save_commitment(s, answer, NOW))
 
 
+def _notify(ask: Ask) -> None:
+    (claim,) = _claim(ask, NOTIFY, destination="webhook")
+    assert ask("notice_to_send", lambda s: ledger.notice_to_send(s, claim))
+    ask("save_sent", lambda s: ledger.save_sent(s, claim, 204, "taken", NOW))
+    (other,) = _claim(ask, NOTIFY, destination="webhook")
+    ask("save_unsent", lambda s: ledger.save_unsent(s, other, 503, "away", NOW))
+    told = ask("news.told", lambda s: news.told(s, 7))
+    for case, finding in {"no more": "ABSENT", "again": "PRESENT"}.items():
+        changed = replace(told, finding=finding)
+        ask(f"owe_notices: {case}", lambda s, told=changed: ledger.owe_notices(
+            s, 7, told, ["webhook"], NOW, news.new_id))  # fmt: skip
+
+
 def _give_up(desk: Desk, ask: Ask) -> None:
     owed = one(desk, Job.kind == DELIVER, Job.destination == AWAY)
     ask("owe", lambda s: ledger.owe(s, DELIVER, owed, owed, NOW, AWAY))
-    for case, kind in {"classification": CLASSIFY, "report": REPORT, "delivery": DELIVER}.items():
+    kinds = {"classification": CLASSIFY, "report": REPORT, "delivery": DELIVER, "notice": NOTIFY}
+    for case, kind in kinds.items():
         for name, decide in {
             "requeue": lambda s, study: ledger.requeue(s, study, NOW, "why", "who"),
             "discard": lambda s, study: ledger.discard(s, study, "why", "who", NOW),
@@ -396,7 +411,14 @@ def test_everything_that_the_ledger_does_is_looked_at(filled: Engine) -> None:
         and made.__module__ == module.__name__
         and not name.startswith("_")
     } - WITHIN
-    assert asked == does | {"find_studies", "given_up.dead_letters", "worklist", "chart", *LISTS}
+    assert asked == does | {
+        "find_studies",
+        "given_up.dead_letters",
+        "worklist",
+        "chart",
+        "news.told",
+        *LISTS,
+    }
 
 
 # What grows with what is owed: whatever lists or counts it, and the search for a study that may be

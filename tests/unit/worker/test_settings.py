@@ -73,6 +73,16 @@ WRONG = {
         "https://ohif.example.org:0", "https://a b", "null",
     ],
     "CXR_DICOMWEB_STORE_MB": ["-1", "1.5", "all", "65537"],
+    "CXR_WEBHOOK_URL": [
+        "alerts.example.org", "ftp://h/x", "https://", "https://u:p@h/x", "https://h/x#y",
+        "https://h:port/", "http://alerts.example.org/x", "https://h/a b",
+    ],
+    "CXR_WEBHOOK_PLAINTEXT": ["perhaps"],
+    "CXR_HL7_DESTINATION": ["host:2575", "mllp://host", "mllp://host:0", "tcp://host:2575"],
+    "CXR_HL7_RECEIVING_APPLICATION": ["more than twenty characters"],
+    "CXR_HL7_RECEIVING_FACILITY": ["more than twenty characters"],
+    "CXR_HL7_SENDING_FACILITY": ["more than twenty characters"],
+    "CXR_NOTIFY_FIELDS": ["everything", "patient_id,PatientName"],
     "CXR_LOG_FORMAT": ["xml", "JSON"],
     "CXR_METRICS_PORT": ["0", "70000", "http", "11112"],
     "CXR_OTLP_ENDPOINT": ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "off"],
@@ -86,6 +96,7 @@ FREE = {
     "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
     "CXR_OTLP_HEADERS_FILE",
     "CXR_OIDC_CLIENT_SECRET_FILE", "CXR_OIDC_AUTHORITY",
+    "CXR_WEBHOOK_SECRET_FILE", "CXR_NOTIFY_AUTHORITY", "CXR_NOTIFY_CERTIFICATE", "CXR_NOTIFY_KEY",
     "CXR_AUDIT_FILE", "CXR_AUDIT_AUTHORITY", "CXR_AUDIT_CERTIFICATE", "CXR_AUDIT_KEY",
 }  # fmt: skip
 TLS = {"CXR_TLS_CERTIFICATE": "c.pem", "CXR_TLS_KEY": "k.pem", "CXR_TLS_AUTHORITY": "a.pem"}
