@@ -67,7 +67,7 @@ def configure(level: str, form: str = "text", role: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # These log values of data sets at low levels, or each message of ours a second time.
+    # These log values of data sets or whole URLs at low levels, or each message of ours again.
     for name in (
         "pydicom",
         "highdicom",
@@ -76,6 +76,8 @@ def configure(level: str, form: str = "text", role: str = "") -> None:
         "celery.app.trace",
         "celery.worker.strategy",
         "uvicorn",
+        "httpx",
+        "httpcore",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.captureWarnings(capture=form == "json")  # else they are lines of their own

@@ -51,4 +51,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     # An older version has no word for this work: a row of it would be owed for ever.
     op.execute("DELETE FROM jobs WHERE kind = 'NOTIFY'")
+    op.execute("DELETE FROM outages WHERE destination IN ('webhook', 'hl7')")
     op.drop_table("notices")

@@ -116,3 +116,11 @@ def test_text_lines_are_as_they_were_whatever_the_thread_is_about(
     with about(association_id="a"):
         logging.getLogger("worker.test").info("hello")
     assert capsys.readouterr().err.endswith("Z INFO    worker.test: hello\n")
+
+
+def test_no_library_logs_where_something_is_posted(capsys: pytest.CaptureFixture[str]) -> None:
+    """httpx logs whole URLs, and the path of a webhook may be a secret."""
+    logs.configure("DEBUG")
+    for name in ("httpx", "httpcore.http11", "httpcore.connection"):
+        logging.getLogger(name).info("HTTP Request: POST https://h/s3cret-path")
+    assert "s3cret-path" not in capsys.readouterr().err

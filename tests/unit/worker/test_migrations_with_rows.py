@@ -184,9 +184,28 @@ def test_an_older_version_loses_only_what_it_has_no_word_for(
             {"instance_id": 2, "model_id": 1, "finding": "PRESENT", "verdict": "AGREE",
              "label": "VIRAL", "comment": "", "person": "p", "decided_at": NOON},
         )  # fmt: skip
+        connection.execute(
+            insert(Base.metadata.tables["notices"]),
+            {"study_id": 3, "report_id": 3, "target": "webhook", "message_id": "m",
+             "reference": "r", "finding": "PRESENT", "details": {}, "corrects": False,
+             "state": "PENDING", "attempts": 0, "owed_at": NOON},
+        )  # fmt: skip
+        connection.execute(
+            insert(Base.metadata.tables["jobs"]),
+            {"id": 9, "kind": "NOTIFY", "subject_id": 1, "study_id": 3, "destination": "webhook",
+             "state": "DUE", "due_at": NOON, "token": 0, "attempts": 0},
+        )  # fmt: skip
+        connection.execute(
+            insert(Base.metadata.tables["outages"]),
+            {"destination": "webhook", "since": NOON, "failures": 1, "last_error": "down",
+             "next_try_at": NOON},
+        )  # fmt: skip
     before = dump(empty_engine)
+    before["jobs"] = [row for row in before["jobs"] if row["kind"] != "NOTIFY"]
     database.downgrade(empty_url, "0005")
-    assert not {"removals", "verdicts"} & set(inspect(empty_engine).get_table_names())
+    with empty_engine.connect() as connection:
+        assert connection.scalar(text("SELECT COUNT(*) FROM outages")) == 0
+    assert not {"removals", "verdicts", "notices"} & set(inspect(empty_engine).get_table_names())
     assert "removed_at" not in {c["name"] for c in inspect(empty_engine).get_columns("instances")}
     database.upgrade(empty_url)
     assert dump(empty_engine) == before

@@ -438,3 +438,25 @@ def test_the_body_is_json_that_others_can_read(ward: Telling) -> None:
     ward.reported()
     ward.notify()
     assert json.loads(webhook.body_of(ward.tell.told[0]))["data"]["answer"] == "PRESENT"
+
+
+# --- whatever dies ---------------------------------------------------------------------------
+
+
+def test_killed_at_any_moment_each_notice_is_sent_under_one_id(ward: Telling) -> None:
+    for moment in range(40):
+        ward.reported()
+        with ward.killed_at(moment) as happened:
+            ward.notify()
+        for _ in range(3):
+            ward.clock.forward(ward.settings.lease_s + 1)
+            ward.notify()
+        (*_, last) = ward.all(Notice)
+        assert last.state == "SENT", f"killed at {moment}"
+        assert [job for job in ward.jobs() if job.kind == JobKind.NOTIFY] == []
+        if not happened[0]:
+            break
+    assert moment >= 3
+    ids = [news.message_id for news in ward.tell.told]
+    assert set(ids) == {row.message_id for row in ward.all(Notice)}
+    assert len(ids) > len(set(ids))  # some were sent twice, under the same id
