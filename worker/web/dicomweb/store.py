@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from dicom_node.records import Received
 from worker.access.roles import Identity, Role
@@ -68,6 +69,8 @@ async def _store(request: Request, services: Services, caller: Identity, study: 
         async for piece in _pieces(request, most):
             await run_in_threadpool(body.write, piece)
         await run_in_threadpool(body.finish)
+    except ClientDisconnect as error:  # nobody hears this
+        raise HTTPException(400, "The connection was cut off.") from error
     finally:
         await run_in_threadpool(parts.close)
     if not parts.told:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,15 +19,17 @@ import uvicorn
 from dicomweb_client.api import DICOMwebClient
 from dicomweb_client.session_utils import create_session_from_auth
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from requests.auth import AuthBase
 from sqlalchemy.orm import Session, sessionmaker
 
-from tests.datasets import read_back
-from tests.dicomweb import BASE, instance_path, program, reported, token_of, web_over
+from tests.datasets import part10, read_back
+from tests.dicomweb import BASE, in_parts, program, reported, token_of, web_over
 from tests.e2e.programs import free_port
 from tests.ward import chest
 from tests.web import Web
+from worker.states import JobKind
+from worker.tables import Instance
 from worker.web.patience import ImpatientProtocol
 
 ORIGIN = "https://ohif.example.org"
@@ -33,7 +38,7 @@ ORIGIN = "https://ohif.example.org"
 class Quick(ImpatientProtocol):
     """Has so little patience that an upload would be cut off, did it not come on."""
 
-    patience_s = 0.5
+    patience_s = 3.0
 
 
 class Bearer(AuthBase):
@@ -50,21 +55,29 @@ def web(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Web:
     return web_over(tmp_path, sqlite_sessions, CXR_DICOMWEB_ORIGINS=ORIGIN)
 
 
-@pytest.fixture
-def url(web: Web) -> Iterator[str]:
-    """Where the web is served; the URL of DICOMweb."""
+@contextmanager
+def served(web: Web, protocol: type[ImpatientProtocol]) -> Iterator[str]:
+    """Serve the web; give the URL of DICOMweb."""
     port = free_port()
     config = uvicorn.Config(
-        web.app, "127.0.0.1", port, http=Quick, log_config=None, lifespan="off"
+        web.app, "127.0.0.1", port, http=protocol, log_config=None, lifespan="off"
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}{BASE}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{port}{BASE}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def url(web: Web) -> Iterator[str]:
+    with served(web, ImpatientProtocol) as url:
+        yield url
 
 
 @pytest.fixture
@@ -130,27 +143,46 @@ def test_report_is_read_by_the_client(web: Web, client: DICOMwebClient) -> None:
     assert read == report
 
 
-def test_upload_that_takes_longer_than_patience_is_not_cut_off(web: Web, url: str) -> None:
+def test_upload_that_takes_longer_than_patience_is_not_cut_off(web: Web) -> None:
     ds = chest(pixels=np.zeros((1 << 11, 1 << 11), np.uint16))
-    buffer = BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    body = b"--x\r\n\r\n" + buffer.getvalue() + b"\r\n--x--\r\n"
+    body = b"--x\r\n\r\n" + part10(ds) + b"\r\n--x--\r\n"
 
     def slowly() -> Iterator[bytes]:
         for start in range(0, len(body), 1 << 20):
             yield body[start : start + (1 << 20)]
-            time.sleep(0.3)
+            time.sleep(0.8)  # together more than twice the patience
 
     headers = {
         "Content-Type": "multipart/related; boundary=x",
         "Authorization": f"Bearer {token_of(web, 'reader')}",
     }
-    answer = requests.post(f"{url}/studies", slowly(), headers=headers, timeout=60)
+    with served(web, Quick) as url:
+        answer = requests.post(f"{url}/studies", slowly(), headers=headers, timeout=60)
     assert answer.status_code == 200
-    headers["Accept"] = "application/dicom; transfer-syntax=*"
-    path = url.removesuffix(BASE) + instance_path(ds)
-    got = dcmread(BytesIO(requests.get(path, headers=headers, timeout=60).content))
-    assert got.PixelData == ds.PixelData
+    assert [row.sop_instance_uid for row in web.ward.all(Instance)] == [ds.SOPInstanceUID]
+
+
+def test_upload_that_breaks_off_leaves_what_was_whole_and_nothing_else(
+    web: Web, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, cut = chest(), chest(pixels=np.zeros((1 << 10, 1 << 10), np.uint16))
+    request = in_parts(map(part10, (whole, cut)))
+    head = (
+        f"POST {BASE}/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {token_of(web, 'reader')}\r\n"
+        f"Content-Type: {request['headers']['Content-Type']}\r\n"
+        f"Content-Length: {len(request['content'])}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as connection:
+        connection.sendall(head.encode() + request["content"][:-1000])
+    deadline = time.monotonic() + 60
+    while len(web.ward.bells.rung) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [bell.kind for bell in web.ward.bells.rung] == [JobKind.CLASSIFY, JobKind.REPORT]
+    assert [row.sop_instance_uid for row in web.ward.all(Instance)] == [whole.SOPInstanceUID]
+    files = [each for each in web.ward.archive.root.rglob("*") if each.is_file()]
+    assert len(files) == 2  # the archive's mark, and what was whole
+    assert "Traceback" not in caplog.text
 
 
 # --- pages of others -------------------------------------------------------------------------
