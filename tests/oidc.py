@@ -72,6 +72,7 @@ class Provider:
         self.status = 200
         self.hold: threading.Event | None = None
         self.asked: list[str] = []
+        self.cookies: set[str | None] = set()
         self.codes: dict[str, dict[str, str]] = {}
         self.redeemed: list[dict[str, str]] = []
         self.address = ""
@@ -213,11 +214,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, found: Any) -> None:
         self.provider.asked.append(urlsplit(self.path).path)
+        self.provider.cookies.add(self.headers.get("Cookie"))
         if self.provider.hold is not None:
             self.provider.hold.wait(100)
         body = found if isinstance(found, bytes) else json.dumps(found).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Set-Cookie", "session=of-one; Path=/")
         self.end_headers()
         self.wfile.write(body)
 

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -53,6 +54,10 @@ class Fetching:
             trust_env=not is_loopback(urlsplit(issuer).hostname or ""),
             timeout=STEP_S,
             follow_redirects=False,
+            # Of one who signs in nothing is kept for the next: no cookie, and no connection, which
+            # the provider may have closed meanwhile.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            limits=httpx.Limits(max_keepalive_connections=0),
             headers={"Accept": "application/json"},
         )
 

@@ -235,6 +235,15 @@ def test_a_local_user_signs_out_as_before(web: Web, browser: Browser) -> None:
     assert browser.post("/sign-out").headers["location"] == "/sign-in"
 
 
+def test_nothing_of_one_who_signs_in_goes_along_with_the_next(
+    browser: Browser, provider: Provider
+) -> None:
+    sign_in(browser)
+    sign_in(browser)
+    assert provider.asked.count("/token") == 2
+    assert provider.cookies == {None}
+
+
 def test_a_session_by_the_provider_grows_old_as_any(web: Web, browser: Browser) -> None:
     sign_in(browser)
     web.ward.clock.forward(31 * 60)
