@@ -76,7 +76,7 @@ model: $(STAMP)
 	  --epochs 10 --members 2 --layer-decay 0.8 --augmentation 0.6
 
 lock:
-	for extra in node:embedded,tracing worker:embedded,tracing,worker dev:embedded,tracing,worker,train,kaggle,dev; do \
+	for extra in node:embedded,s3,tracing worker:embedded,s3,tracing,worker dev:embedded,s3,tracing,worker,train,kaggle,dev; do \
 	  uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-annotate $$(echo $${extra#*:} | tr ',' '\n' | sed 's/^/--extra /') \
 	    --output-file requirements/$${extra%%:*}.txt; \

@@ -12,11 +12,10 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,10 +28,10 @@ from dicom_node.errors import InvalidInstance
 _COMPONENT = r"(?:0|[1-9][0-9]*)"
 _UID = re.compile(rf"{_COMPONENT}(?:\.{_COMPONENT})*")
 _UID_LENGTH = 64
-_STALE_S = 3600.0
+STALE_S = 3600.0
 QUARANTINE = "quarantine"
 MARK = ".cxr-worker-archive"
-_MARK_TEXT = b"""This folder is the archive of cxr-worker.
+MARK_TEXT = b"""This folder is the archive of cxr-worker.
 Where this file is missing, nothing is written: what should be the archive is then, most likely,
 the mount point of a disk that is not mounted.
 """
@@ -65,6 +64,20 @@ def is_valid_uid(uid: str) -> bool:
     DICOM PS3.5 9.1
     """
     return len(uid) <= _UID_LENGTH and _UID.fullmatch(uid) is not None
+
+
+def name_of(study_instance_uid: str, sop_instance_uid: str, sha256: str) -> str:
+    """Name the file of an instance, which holds the hash of its bytes.
+
+    Raises
+    ------
+    InvalidInstance
+        When a UID cannot be part of a path.
+    """
+    for uid in (study_instance_uid, sop_instance_uid):
+        if not is_valid_uid(uid):
+            raise InvalidInstance("UNDECODABLE", "The instance has an invalid UID.")
+    return f"{sop_instance_uid}.{sha256[:16]}.dcm"
 
 
 def _away() -> OSError:
@@ -103,6 +116,11 @@ class Archive:
         if make:
             self.make()
 
+    @property
+    def place(self) -> str:
+        """Its folder, for a person."""
+        return str(self.root)
+
     def make(self) -> None:
         """Make the folder and its mark, durably, where they are missing.
 
@@ -115,7 +133,7 @@ class Archive:
             # The mark comes last: where it is, the folders above are durable.
             durable.make_folder(self.root)
             with durable.opened(self.root) as root:
-                durable.write_whole(root, MARK, _MARK_TEXT)
+                durable.write_whole(root, MARK, MARK_TEXT)
 
     def is_there(self) -> bool:
         """Tell whether the folder is the archive, and not the mount point of its disk."""
@@ -221,10 +239,7 @@ class Archive:
         write : callable
             Writes them under a name in an open folder.
         """
-        for uid in (study_instance_uid, sop_instance_uid):
-            if not is_valid_uid(uid):
-                raise InvalidInstance("UNDECODABLE", "The instance has an invalid UID.")
-        name = f"{sop_instance_uid}.{found.sha256[:16]}.dcm"
+        name = name_of(study_instance_uid, sop_instance_uid, found.sha256)
         with self.opened() as root:
             if not self._settle_if_same(root, study_instance_uid, name, found.size, read):
                 self._require_space(root, needed)
@@ -261,7 +276,7 @@ class Archive:
             return False
 
     def _require_space(self, folder: int, size: int) -> None:
-        if self.reserve_bytes and _free_bytes(folder) - size < self.reserve_bytes:
+        if self.reserve_bytes and free_within(folder) - size < self.reserve_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def absolute(self, path: str) -> Path:
@@ -277,9 +292,27 @@ class Archive:
             raise ValueError("the path leads out of the archive")
         return full
 
+    def stays(self, path: str) -> bool:  # noqa: ARG002  who removes it sees how young it is
+        """Tell that what was written is not removed: whoever would do so gives it back."""
+        return True
+
     def has(self, path: str) -> bool:
         """Tell whether a stored file is there."""
         return self.absolute(path).is_file()
+
+    def size(self, path: str) -> int:
+        """Return how many bytes a stored file has.
+
+        Raises
+        ------
+        OSError
+            When it is not there.
+        """
+        return self.absolute(path).stat().st_size
+
+    def source(self, path: str) -> Path:
+        """Give a stored file to be sent: by its full path."""
+        return self.absolute(path)
 
     def open(self, path: str) -> BinaryIO:
         """Open a stored file for reading.
@@ -320,6 +353,19 @@ class Archive:
                     _move(name, source, target)
         return f"{QUARANTINE}/{parent}/{name}"
 
+    def probe(self) -> None:
+        """Write a file, making the folder, and remove it again.
+
+        Raises
+        ------
+        OSError
+            When that cannot be done.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        probe = self.root / f".doctor-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+
     def free_bytes(self) -> int:
         """Return the space that is free for us on the archive's disk.
 
@@ -329,32 +375,42 @@ class Archive:
             When its folder is not there.
         """
         with durable.opened(self.root) as root:
-            return _free_bytes(root)
+            return free_within(root)
 
     def remove_partial(self) -> int:
         """Remove temporary files of writers that died, an hour old or more; return how many.
 
         What cannot be removed, from a disk that is read-only now, harms nobody.
         """
-        removed = 0
-        for left in self.stale_partial():
-            with suppress(OSError):
-                left.unlink()
-                removed += 1
-        return removed
+        return remove_all(self.stale_partial())
 
     def stale_partial(self) -> Iterator[Path]:
         """Find temporary files of writers that died, an hour old or more."""
-        limit = time.time() - _STALE_S
-        for left in chain.from_iterable(
-            self.root.glob(f"{folder}.*{durable.PARTIAL}") for folder in ("", "*/")
-        ):
-            with suppress(OSError):
-                if left.stat().st_mtime < limit:
-                    yield left
+        for folder in ("", "*/"):
+            yield from stale(self.root.glob(f"{folder}.*{durable.PARTIAL}"))
 
 
-def _free_bytes(folder: int) -> int:
+def stale(files: Iterable[Path]) -> Iterator[Path]:
+    """Give those of some files that are an hour old or more."""
+    limit = time.time() - STALE_S
+    for each in files:
+        with suppress(OSError):
+            if each.stat().st_mtime < limit:
+                yield each
+
+
+def remove_all(files: Iterable[Path]) -> int:
+    """Remove files, those that can be; return how many went."""
+    removed = 0
+    for each in files:
+        with suppress(OSError):
+            each.unlink()
+            removed += 1
+    return removed
+
+
+def free_within(folder: int) -> int:
+    """Return the space that is free for us on the disk of an open folder."""
     disk = os.fstatvfs(folder)
     return disk.f_bavail * disk.f_frsize
 

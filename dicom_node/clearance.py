@@ -1,157 +1,77 @@
 """Removing files from the archive: those that are named, and those that nobody names any more.
 
-What should be the archive must be it: a file that is not at the mount point of a disk that is not
-mounted is not gone. Everything may be done twice, and by several at once.
+Everything may be done twice, and by several at once.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
+from typing import Any
 
-from dicom_node import durable
-from dicom_node.archive import MARK, QUARANTINE, Archive
+from dicom_node import folder_clearance, object_clearance
+from dicom_node.folder_clearance import EMPTY_S
+from dicom_node.found import Found
+from dicom_node.object_archive import ObjectArchive
+from dicom_node.store import Store
 
-# A file that is about to be removed, out of the way of who might write it again.
-ASIDE = ".aside"
-# How long a folder stays that is empty: longer than anybody remembers that it is durable.
-EMPTY_S = 86_400.0
+__all__ = ["EMPTY_S", "Found", "files_in", "remove", "remove_unnamed", "size_of", "walk"]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file of the archive.
-
-    Attributes
-    ----------
-    path : str
-        Relative to the archive's root, with forward slashes.
-    size : int
-        In bytes.
-    written_at : float
-        When it was last written, or sent again, in seconds since 1970.
-    """
-
-    path: str
-    size: int
-    written_at: float
-
-    @property
-    def study_instance_uid(self) -> str:
-        """The study whose folder it is in."""
-        return self.path.rpartition("/")[0].rpartition("/")[2]
-
-    @property
-    def sop_instance_uid(self) -> str:
-        """The instance that it is called after; "" for what is called otherwise."""
-        name = self.named.rpartition("/")[2]
-        return name.rsplit(".", 2)[0] if name.count(".") >= 2 else ""
-
-    @property
-    def named(self) -> str:
-        """Its path, or the one that it had before it was put aside."""
-        folder, _, name = self.path.rpartition("/")
-        if name.startswith(".") and name.endswith(ASIDE):
-            return f"{folder}/{name[1 : -len(ASIDE)]}"
-        return self.path
-
-    @property
-    def is_instance(self) -> bool:
-        """Whether it is, or was, an instance that is not in quarantine."""
-        quarantined = self.path.startswith(f"{QUARANTINE}/")
-        return not quarantined and self.named.endswith(".dcm")
+def _way(archive: Store) -> Any:
+    return object_clearance if isinstance(archive, ObjectArchive) else folder_clearance
 
 
-def remove(archive: Archive, paths: Collection[str]) -> None:
+def remove(archive: Store, paths: Collection[str]) -> None:
     """Remove stored files; those that are gone already are no matter.
 
     Raises
     ------
     OSError
-        When the archive is away (``ENODEV``), or its disk is read-only.
+        When the archive is away (``ENODEV``), or takes no changes now.
     """
-    places = sorted(path.rpartition("/")[::2] for path in paths)
-    with archive.opened() as root:
-        for parent, names in groupby(places, key=lambda place: place[0]):
-            with suppress(FileNotFoundError), durable.opened(parent, root) as folder:
-                for _, name in names:
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=folder)
-                os.fsync(folder)
+    _way(archive).remove(archive, paths)
 
 
-def size_of(archive: Archive, paths: Collection[str]) -> int:
+def size_of(archive: Store, paths: Collection[str]) -> int:
     """Return the size of stored files together; of those that are gone it is nothing."""
-    return sum(found.size for path in paths if (found := _look(archive, path)) is not None)
+    size = 0
+    for path in paths:
+        with suppress(OSError):
+            size += archive.size(path)
+    return size
 
 
-def _look(archive: Archive, path: str) -> Found | None:
-    try:
-        found = archive.absolute(path).stat()
-    except OSError:
-        return None
-    return Found(path, found.st_size, found.st_mtime)
-
-
-def walk(archive: Archive) -> Iterator[Found]:
-    """Find all files of the archive, one folder after the other; folders long empty are removed.
+def walk(archive: Store) -> Iterator[Found]:
+    """Find all files of the archive but its mark; what fails is raised as they are gone through.
 
     Raises
     ------
     OSError
         When the archive is away (``ENODEV``).
     """
-    with archive.opened():
-        pass
-    for folder in _folders(archive.root):
-        inner = _folders(folder) if folder.name == QUARANTINE else [folder]
-        for each in inner:
-            yield from files_in(archive, each.relative_to(archive.root).as_posix())
-    yield from (found for found in files_in(archive, "") if found.path != MARK)
+    yield from _way(archive).walk(archive)
 
 
-def _folders(above: Path) -> Iterator[Path]:
-    with suppress(OSError), os.scandir(above) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield Path(entry.path)
+def files_in(archive: Store, folder: str) -> list[Found]:
+    """List the files in a folder.
 
-
-def files_in(archive: Archive, folder: str) -> list[Found]:
-    """List the files in a folder; one that has long been empty is removed."""
-    found, is_empty = [], True
-    with suppress(OSError), os.scandir(archive.root / folder) as entries:
-        for entry in entries:
-            is_empty = False
-            with suppress(OSError):
-                if entry.is_file(follow_symlinks=False):
-                    about = entry.stat(follow_symlinks=False)
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    found.append(Found(path, about.st_size, about.st_mtime))
-    if is_empty and folder:
-        _remove_empty(archive.root / folder)
+    Raises
+    ------
+    OSError
+        When a bucket does not answer; a folder that cannot be listed has none.
+    """
+    found: list[Found] = _way(archive).files_in(archive, folder)
     return found
 
 
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):
-        if time.time() - folder.stat().st_mtime > EMPTY_S:
-            folder.rmdir()
-
-
 def remove_unnamed(
-    archive: Archive, found: Found, before: float, is_named: Callable[[Found], bool]
+    archive: Store, found: Found, before: float, is_named: Callable[[Found], bool]
 ) -> bool:
     """Remove a file that nobody names and that has not been written since; tell whether it went.
 
-    Its name is taken away first. Who writes the file meanwhile makes another one of that name, or
-    has made it young: then it is given back. One that was left aside comes back if it is named.
-    What may be an instance is called as its bytes: there are never others under its name.
+    Whoever stores it again meanwhile has it afterwards. One that was left aside, by who died over
+    it, comes back if it is named.
 
     Parameters
     ----------
@@ -163,28 +83,6 @@ def remove_unnamed(
     Raises
     ------
     OSError
-        When the archive is away (``ENODEV``), or its disk is read-only.
+        When the archive is away (``ENODEV``), or takes no changes now.
     """
-    folder, _, name = found.named.rpartition("/")
-    aside = f".{name}{ASIDE}"
-    was_aside = found.path != found.named
-    if not was_aside and (found.written_at >= before or is_named(found)):
-        return False
-    # What is not found is being removed by another process.
-    with (
-        suppress(FileNotFoundError),
-        archive.opened() as root,
-        durable.opened(folder or ".", root) as opened,
-    ):
-        if not was_aside:
-            os.rename(name, aside, src_dir_fd=opened, dst_dir_fd=opened)
-        written_at = os.stat(aside, dir_fd=opened).st_mtime
-        if written_at >= before or is_named(found):
-            # What may have been written there meanwhile has the same bytes, as it has the name.
-            os.rename(aside, name, src_dir_fd=opened, dst_dir_fd=opened)
-            os.fsync(opened)
-            return False
-        os.unlink(aside, dir_fd=opened)
-        os.fsync(opened)
-        return True
-    return False
+    return bool(_way(archive).remove_unnamed(archive, found, before, is_named))

@@ -14,9 +14,9 @@ from typing import Any, Final
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom.dimse_messages import C_STORE_RQ
 
-from dicom_node.archive import Archive
 from dicom_node.draft import Draft
 from dicom_node.file_start import file_start
+from dicom_node.store import Store
 
 # Up to this size a data set waits in memory: a file that is written at once costs less.
 IN_MEMORY: Final = 1 << 20
@@ -115,11 +115,11 @@ class Incoming:
     ----------
     assoc : pynetdicom.association.Association
         An acceptor whose threads have not started yet.
-    archive : Archive
+    archive : Store
         Where they are kept.
     """
 
-    def __init__(self, assoc: Any, archive: Archive) -> None:
+    def __init__(self, assoc: Any, archive: Store) -> None:
         self._assoc, self._archive = assoc, archive
         self._receive = assoc.dimse.receive_primitive
         assoc.dimse.receive_primitive = self._receive_and_look

@@ -14,13 +14,14 @@ from typing import Any, BinaryIO
 
 from pydicom.dataset import Dataset
 
-from dicom_node.archive import Archive, StoredFile, is_valid_uid
+from dicom_node.archive import StoredFile, is_valid_uid
 from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.header import read_header
 from dicom_node.incoming import draft_of
 from dicom_node.ours import is_ours
 from dicom_node.records import Outcome, Received
 from dicom_node.status import Status
+from dicom_node.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def has_sent(assoc: Any) -> bool:
     return _HAS_SENT in vars(assoc)
 
 
-def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
+def handle_store(event: Any, archive: Store, record: Record) -> Reply:
     """Answer one C-STORE request.
 
     The bytes go to disk exactly as received and durably, then `record` commits, and only then is
@@ -87,7 +88,7 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
     ----------
     event : pynetdicom.events.Event
         ``EVT_C_STORE``.
-    archive : Archive
+    archive : Store
         Where instances are kept.
     record : Record
         Commits what was received; any exception of it means that nothing is recorded.
@@ -129,7 +130,7 @@ def handle_store(event: Any, archive: Archive, record: Record) -> Reply:
 
 
 @contextmanager
-def _content(event: Any, archive: Archive) -> Iterator[tuple[bytes | BinaryIO, Keep]]:
+def _content(event: Any, archive: Store) -> Iterator[tuple[bytes | BinaryIO, Keep]]:
     """Give an instance's file, and what stores it; a draft that is not stored is removed."""
     draft = draft_of(event.request)
     if draft is None:
@@ -215,7 +216,7 @@ def _recorded(received: Received, record: Record) -> Outcome:
         ) from error
 
 
-def _reply(outcome: Outcome, received: Received, archive: Archive) -> Reply:
+def _reply(outcome: Outcome, received: Received, archive: Store) -> Reply:
     """Say what came of it; Success is only for what is recorded."""
     if outcome is Outcome.VANISHED:
         return Reply(Status.OUT_OF_RESOURCES, "The node cannot store the instance now")

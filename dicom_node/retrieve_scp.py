@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -36,13 +37,14 @@ from dicom_node.query import (
     read_retrieval,
 )
 from dicom_node.status import Status, is_success
+from dicom_node.store import Source
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
 _MAX_FAILED_LISTED = 1000
 
-Retrieve = Callable[[Wanted], Sequence[Path]]
+Retrieve = Callable[[Wanted], Sequence[Source]]
 
 
 @dataclass(slots=True)
@@ -113,10 +115,16 @@ class RetrieveSCP:
 
         assoc._serve_request = serve_or_retrieve
 
-    def files(self, identifier: Dataset, sop_class_uid: str) -> list[File | Sent]:
-        """Find what is asked for; what cannot be read is its own answer."""
-        paths = self._retrieve(read_retrieval(identifier, sop_class_uid))
-        return [as_file(path, path.parent) for path in paths]
+    def files(self, identifier: Dataset, sop_class_uid: str, folder: Path) -> list[File | Sent]:
+        """Find what is asked for; what cannot be read is its own answer.
+
+        Parameters
+        ----------
+        folder : Path
+            For what is not on this machine.
+        """
+        found = self._retrieve(read_retrieval(identifier, sop_class_uid))
+        return [_as_file(each, folder) for each in found]
 
     def peer_of(self, title: str) -> Peer:
         """Find the destination of a C-MOVE.
@@ -151,6 +159,16 @@ class RetrieveSCP:
             raise QueryFailure(QueryStatus.UNABLE_TO_PERFORM_SUB_OPERATIONS, why) from error
 
 
+def _as_file(source: Source, folder: Path) -> File | Sent:
+    if isinstance(source, Path):
+        return as_file(source, folder)
+    try:
+        return as_file(source(), folder)
+    except OSError as error:
+        log.warning("an instance cannot be fetched: %s", error.strerror)
+        return Sent("", Status.PROCESSING_FAILURE, "it is not in the archive")
+
+
 class _Retrieval:
     """One C-MOVE or C-GET on its way."""
 
@@ -167,9 +185,11 @@ class _Retrieval:
         """Answer it, whatever happens."""
         counts = _Counts(0)
         try:
-            files = self._scp.files(self._identifier(), str(self._request.AffectedSOPClassUID))
-            counts.remaining = len(files)
-            self._respond(self._send_all(files, counts), counts)
+            with TemporaryDirectory(prefix="cxr-worker-") as folder:
+                sop_class_uid = str(self._request.AffectedSOPClassUID)
+                files = self._scp.files(self._identifier(), sop_class_uid, Path(folder))
+                counts.remaining = len(files)
+                self._respond(self._send_all(files, counts), counts)
         except QueryFailure as error:
             log.warning("%s refused, 0x%04X: %s", self._what, error.status, error)
             self._respond(error.status, counts, str(error))

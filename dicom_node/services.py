@@ -6,7 +6,6 @@ import ipaddress
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
 from dicom_node.peer import Peer
@@ -14,6 +13,7 @@ from dicom_node.query import Wanted
 from dicom_node.query_scp import Find
 from dicom_node.reception import Record
 from dicom_node.records import Commitment, Reference
+from dicom_node.store import Source
 from dicom_node.watch import Watch
 
 _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -106,5 +106,5 @@ class Services:
     failure_of: Callable[[Reference], int | None] | None = None
     on_commitment: Callable[[Commitment], bool] = lambda _: False
     find: Find | None = None
-    retrieve: Callable[[Wanted], Sequence[Path]] | None = None
+    retrieve: Callable[[Wanted], Sequence[Source]] | None = None
     watch: Watch = field(default_factory=Watch)

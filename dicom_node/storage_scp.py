@@ -15,7 +15,6 @@ from pynetdicom import AE, evt
 
 from dicom_node import admission
 from dicom_node.answer import quicken
-from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.commitment_scp import CommitmentSCP
 from dicom_node.contexts import (
@@ -44,6 +43,7 @@ from dicom_node.records import Outcome, Received
 from dicom_node.retrieve_scp import RetrieveSCP
 from dicom_node.services import NodeConfig, Services
 from dicom_node.serving import Serving, end, who
+from dicom_node.store import Store
 
 __all__ = [
     "NodeConfig",
@@ -123,14 +123,14 @@ class RunningNode:
         self._on_shutdown()
 
 
-def start_node(config: NodeConfig, archive: Archive, services: Services) -> RunningNode:
+def start_node(config: NodeConfig, archive: Store, services: Services) -> RunningNode:
     """Start to listen, in threads of its own.
 
     Parameters
     ----------
     config : NodeConfig
         How to listen.
-    archive : Archive
+    archive : Store
         Where instances are kept.
     services : Services
         What stands behind it.
@@ -171,7 +171,7 @@ def start_node(config: NodeConfig, archive: Archive, services: Services) -> Runn
 
 
 def _handlers(
-    config: NodeConfig, archive: Archive, services: Services, commitment: CommitmentSCP
+    config: NodeConfig, archive: Store, services: Services, commitment: CommitmentSCP
 ) -> list[tuple[Any, Callable[[Any], Any]]]:
     """Say who answers what."""
     find = services.find
@@ -188,7 +188,7 @@ def _handlers(
     return handlers
 
 
-def _stored(event: Any, archive: Archive, services: Services) -> Dataset:
+def _stored(event: Any, archive: Store, services: Services) -> Dataset:
     began_at = time.perf_counter()
     reply = handle_store(StoreEvent(event), archive, services.record)
     seconds = time.perf_counter() - began_at
@@ -216,7 +216,7 @@ def _add_contexts(entity: AE, config: NodeConfig, services: Services) -> None:
 def _prepare(
     assoc: Any,
     config: NodeConfig,
-    archive: Archive,
+    archive: Store,
     tls: ssl.SSLContext | None,
     on_closed: Callable[[Any], None],
 ) -> Prompt:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.archive import MARK, Archive
+from dicom_node.archive import MARK
+from dicom_node.store import Store
 from worker import ledger
 from worker.database import SessionFactory
 
@@ -23,7 +24,7 @@ NOT_OURS = (
 
 
 def wait_for_archive(
-    archive: Archive,
+    archive: Store,
     sessions: SessionFactory,
     stopped: threading.Event,
     turned: Callable[[], None] = lambda: None,
@@ -35,7 +36,7 @@ def wait_for_archive(
 
     Parameters
     ----------
-    archive : Archive
+    archive : Store
         Not made yet.
     sessions : callable
         Gives sessions that read.
@@ -56,7 +57,7 @@ def wait_for_archive(
         stopped.wait(1)
 
 
-def _why_not(archive: Archive, sessions: SessionFactory) -> str:
+def _why_not(archive: Store, sessions: SessionFactory) -> str:
     try:
         if not archive.is_there():
             if not may_be_ours(archive, sessions):
@@ -69,7 +70,7 @@ def _why_not(archive: Archive, sessions: SessionFactory) -> str:
     return ""
 
 
-def may_be_ours(archive: Archive, sessions: SessionFactory) -> bool:
+def may_be_ours(archive: Store, sessions: SessionFactory) -> bool:
     """Tell whether a folder without a mark may be taken for the archive.
 
     It may when the database knows of no instance, or when one of the newest is there: then it is
@@ -82,4 +83,4 @@ def may_be_ours(archive: Archive, sessions: SessionFactory) -> bool:
     """
     with sessions() as session:
         newest = ledger.newest_paths(session, _LOOKED_AT)
-    return not newest or any(archive.absolute(path).is_file() for path in newest)
+    return not newest or any(archive.has(path) for path in newest)

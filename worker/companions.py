@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
-from dicom_node.archive import Archive
 from dicom_node.errors import InstanceError
+from dicom_node.store import Store
 from worker.ledger import NewCompanion, Story
-from worker.reading import ArchiveAway, open_stored, pixels_of
+from worker.reading import ArchiveAway, open_stored, pixels_of, still_there
 from worker.states import CompanionKind, Finding
 from worker.tables import FindingRow, Instance
 from worker.writing import answer_of, device_of, headers_of, instance_finding, store
@@ -43,7 +43,7 @@ class _Plan(NamedTuple):
 
 
 def write_companions(
-    archive: Archive, decoder: Decoder, story: Story, kinds: Collection[CompanionKind]
+    archive: Store, decoder: Decoder, story: Story, kinds: Collection[CompanionKind]
 ) -> list[NewCompanion]:
     """Build what goes with the report of a study and write it to the archive.
 
@@ -66,7 +66,7 @@ def write_companions(
     return [companion for companion in written if companion is not None]
 
 
-def _written(archive: Archive, story: Story, plan: _Plan) -> NewCompanion | None:
+def _written(archive: Store, story: Story, plan: _Plan) -> NewCompanion | None:
     known = story.companions.get(plan.uid)
     if known is not None:
         return known
@@ -91,7 +91,7 @@ def _series_uid(story: Story, kind: CompanionKind) -> str:
 # --- pictures --------------------------------------------------------------------------------
 
 
-def _pictures(archive: Archive, decoder: Decoder, story: Story) -> Iterator[_Plan]:
+def _pictures(archive: Store, decoder: Decoder, story: Story) -> Iterator[_Plan]:
     """Plan a picture of each image that was assessed; the others are the report's concern.
 
     Of one that was removed there is the picture that was made, or none.
@@ -114,7 +114,7 @@ def _pictures(archive: Archive, decoder: Decoder, story: Story) -> Iterator[_Pla
 
 
 def _capture(
-    archive: Archive, decoder: Decoder, story: Story, found: Found, number: int, uid: str
+    archive: Store, decoder: Decoder, story: Story, found: Found, number: int, uid: str
 ) -> bytes:
     from pydicom import dcmread
 
@@ -122,7 +122,7 @@ def _capture(
     from worker.picture import decode_heat, draw
 
     instance, row = found
-    with open_stored(archive, instance.path) as file:
+    with open_stored(archive, instance.path) as file, still_there():
         source = dcmread(file)
         pixels = pixels_of(decoder, source, file, instance.sop_instance_uid)
     device = device_of(story.model)
@@ -145,7 +145,7 @@ def _capture(
 # --- key objects -----------------------------------------------------------------------------
 
 
-def _key_objects(archive: Archive, story: Story) -> Iterator[_Plan]:
+def _key_objects(archive: Store, story: Story) -> Iterator[_Plan]:
     """Plan the one key object when there is something to flag."""
     from dicom_node.uids import companion_uid
 
@@ -160,7 +160,7 @@ def _key_objects(archive: Archive, story: Story) -> Iterator[_Plan]:
         )  # fmt: skip
 
 
-def _key_object(archive: Archive, story: Story, positive: list[Found], uid: str) -> bytes:
+def _key_object(archive: Store, story: Story, positive: list[Found], uid: str) -> bytes:
     from dicom_node.key_object import build_key_object
 
     headers = headers_of(archive, [instance for instance, _ in positive])

@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node.archive import Archive
 from dicom_node.decoder_pool import DecoderPool
+from dicom_node.store import Store
 from worker.answering import Answering
 from worker.clock import clock_of
 from worker.database import build_engine, build_reading_sessions, build_sessions, require_schema
 from worker.desk import Desk
 from worker.explaining import Explain
+from worker.placing import archive_of
 from worker.settings import Settings
 from worker.states import CompanionKind
 from worker.trying import Trying
@@ -54,10 +55,9 @@ def engine() -> Engine:
 
 
 @cache
-def archive() -> Archive:
+def archive() -> Store:
     """Name the archive; `worker.archiving` makes it where it may be made."""
-    reserve = settings().archive_reserve_mb * 1_000_000
-    return Archive(settings().archive_root, reserve, make=False)
+    return archive_of(settings(), settings().archive_reserve_mb * 1_000_000)
 
 
 @cache
@@ -67,7 +67,7 @@ def desk() -> Desk:
     ours = settings()
     # Reports may use the reserve: it is kept for them when the node takes no more images. The node
     # makes the archive: a worker that does not find it waits.
-    reserveless = Archive(ours.archive_root, make=False)
+    reserveless = archive_of(ours)
     at_once = min(len(os.sched_getaffinity(0)), MOST_AT_ONCE)
     decoder = DecoderPool(at_once, ours.decode_limit_s)
     sessions, clock = build_sessions(engine()), clock_of(engine())

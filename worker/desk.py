@@ -17,8 +17,8 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_node.archive import Archive
 from dicom_node.decoder_child import Decoder
+from dicom_node.store import Store
 from worker import ledger
 from worker.clock import local_time
 from worker.database import DATABASE_AWAY, SessionFactory
@@ -51,7 +51,7 @@ class Desk:
     """
 
     sessions: SessionFactory
-    archive: Archive
+    archive: Store
     settings: Settings
     clock: Callable[[], datetime] = local_time
     decoder: Decoder = field(default_factory=Decoder)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 from pydicom.uid import UID, KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
-from dicom_node.archive import Archive
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.errors import ConfigurationError, PacsWorkerError
+from dicom_node.store import Store
 from worker import web_checks
 from worker.checks import ADVICE, Check, advice_on_expiry, check_broker
 from worker.destinations import Destination
 from worker.notify_checks import check_target
+from worker.placing import archive_of
 from worker.settings import Settings
+from worker.settings_objects import Bucket
 from worker.states import CompanionKind
 
 CALL_TIMEOUT_S = 5
@@ -77,19 +78,18 @@ def _database(settings: Settings) -> Check:
 def _archive(settings: Settings) -> Check:
     from worker import archiving
 
-    root = settings.archive_root
-    archive = Archive(root, make=False)
-    if not archive.is_there() and not _may_be_ours(settings, archive):
-        return Check("archive", f"{root} is not the archive", archiving.NOT_OURS)
-    probe = root / f".doctor-{os.getpid()}"
+    archive = archive_of(settings)
+    place = archive.place
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
+        if not archive.is_there() and not _may_be_ours(settings, archive):
+            return Check("archive", f"{place} is not the archive", archiving.NOT_OURS)
+        archive.probe()
     except OSError as error:
-        return Check("archive", f"{root}: {error.strerror}", _advice("archive"))
-    probe.unlink()
+        return Check("archive", f"{place}: {error.strerror}", _advice("archive"))
     free = archive.free_bytes()
-    found = f"{root}, {free / 1e9:.1f} GB free"
+    is_bucket = isinstance(settings.archive, Bucket)
+    disk = f"free in {settings.spool_path}" if is_bucket else "free"
+    found = f"{place}, {free / 1e9:.1f} GB {disk}"
     reserve = settings.archive_reserve_mb * 1_000_000
     if free < reserve:
         return Check("archive", found, "make room: instances are refused with 0xA700")
@@ -110,7 +110,7 @@ def _traces(settings: Settings) -> Check:
     return Check("traces", f"{where} does not take them", f"{advice}; nothing else waits for it")
 
 
-def _may_be_ours(settings: Settings, archive: Archive) -> bool:
+def _may_be_ours(settings: Settings, archive: Store) -> bool:
     """Hold a folder without a mark against the database; one that is away speaks for itself."""
     from sqlalchemy.exc import DBAPIError
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.archive import Archive
 from worker import ledger, metrics
 from worker.database import SessionFactory
 from worker.ledger import BY_DESTINATION, Backlog
 from worker.looked import Looked
 from worker.metrics import Metric
+from worker.placing import archive_of
 from worker.settings import Settings
+from worker.settings_objects import Bucket
 from worker.states import JobKind
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Gauges:
     ) -> None:
         self._settings, self._sessions, self._clock = settings, sessions, clock
         self._ledger = Looked(self._look_at_ledger, GOOD_FOR_S, WAIT_S)
-        self._disk = Looked(lambda: _disk_of(settings.archive_root), GOOD_FOR_S, WAIT_S)
+        self._disk = Looked(lambda: _disk_of(settings), GOOD_FOR_S, WAIT_S)
 
     def collect(self) -> Iterator[Family]:
         """Give all gauges; called by Prometheus' registry."""
@@ -101,11 +101,11 @@ def values_of(
     }
 
 
-def _disk_of(root: Path) -> Any:
-    """Measure the archive's disk, and no other that is in its place."""
-    if not Archive(root, make=False).is_there():
+def _disk_of(settings: Settings) -> Any:
+    """Measure the archive's disk, and no other that is in its place; a bucket has none."""
+    if isinstance(settings.archive, Bucket) or not archive_of(settings).is_there():
         raise FileNotFoundError
-    return shutil.disk_usage(root)
+    return shutil.disk_usage(settings.archive_root)
 
 
 def _seconds(age: timedelta) -> float:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 
-from dicom_node.archive import Archive
 from dicom_node.errors import ConfigurationError
 from worker.checks import ADVICE, Check, check_broker
 from worker.endpoint import Page
 from worker.looked import Looked
+from worker.placing import archive_of
 from worker.settings import Settings
+from worker.settings_objects import Bucket
 from worker.telling import Told
 
 # A main loop that has not turned for so long hangs. What it waits for may take half of that.
@@ -150,17 +151,22 @@ def check_database(settings: Settings) -> Check:
 
 def check_archive(settings: Settings) -> Check:
     """Look whether the archive is there, and may be written to."""
-    root = settings.archive_root
-    if not Archive(root, make=False).is_there():
-        return Check("archive", f"{root} is not the archive", "mount its disk, or start a node")
-    if not os.access(root, os.W_OK | os.X_OK):
-        return Check("archive", f"{root} may not be written to", ADVICE["archive"])
-    return Check("archive", f"{root} is there")
+    archive = archive_of(settings)
+    place = archive.place
+    if not archive.is_there():
+        missing = "mount its disk, or start a node"
+        if isinstance(settings.archive, Bucket):
+            missing = f"see that the store answers, and start a node; {ADVICE['archive']}"
+        return Check("archive", f"{place} is not the archive", missing)
+    # Whether a bucket takes anything is asked by `cxr-worker doctor` alone, as each answer costs.
+    if not isinstance(settings.archive, Bucket) and not os.access(place, os.W_OK | os.X_OK):
+        return Check("archive", f"{place} may not be written to", ADVICE["archive"])
+    return Check("archive", f"{place} is there")
 
 
 def check_room(settings: Settings) -> Check:
     """Look whether instances would be refused for lack of room."""
-    free = Archive(settings.archive_root, make=False).free_bytes()
+    free = archive_of(settings).free_bytes()
     lacks = free < settings.archive_reserve_mb * 1_000_000
     advice = "make room: below CXR_ARCHIVE_RESERVE_MB instances are refused with 0xA700"
     return Check("room", f"{free / 1e9:.1f} GB free", advice if lacks else "")

@@ -7,17 +7,16 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
-from dicom_node.archive import Archive
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.query import UNIQUE_KEYS, Wanted, attributes_of
 from dicom_node.records import Reference
 from dicom_node.status import Status
+from dicom_node.store import Source, Store
 from worker import ledger
 from worker.database import SessionFactory
 from worker.ledger import Holding, Narrowing
@@ -33,7 +32,7 @@ _MODALITIES = {
 }
 
 
-def committer(sessions: SessionFactory, archive: Archive) -> Callable[[Reference], int | None]:
+def committer(sessions: SessionFactory, archive: Store) -> Callable[[Reference], int | None]:
     """Make the callback that tells whether an instance is durably stored here.
 
     It is when its row is committed, and its file is there with all its bytes (PS3.4 J.3.3).
@@ -51,10 +50,10 @@ def committer(sessions: SessionFactory, archive: Archive) -> Callable[[Reference
     return failure_of
 
 
-def _is_whole(held: Holding, archive: Archive) -> bool:
+def _is_whole(held: Holding, archive: Store) -> bool:
     try:
         if held.size_bytes is not None:
-            return archive.absolute(held.path).stat().st_size == held.size_bytes
+            return archive.size(held.path) == held.size_bytes
         return hashlib.sha256(archive.read(held.path)).hexdigest() == held.sha256
     except OSError as error:
         log.error(  # noqa: TRY400
@@ -63,12 +62,12 @@ def _is_whole(held: Holding, archive: Archive) -> bool:
         return False
 
 
-def retriever(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], Sequence[Path]]:
+def retriever(sessions: SessionFactory, archive: Store) -> Callable[[Wanted], Sequence[Source]]:
     """Make the callback that finds the files of ours that a retrieval asks for."""
 
-    def retrieve(wanted: Wanted) -> Sequence[Path]:
+    def retrieve(wanted: Wanted) -> Sequence[Source]:
         return [
-            archive.absolute(held.path)
+            archive.source(held.path)
             for _, held in asked_for(sessions, archive, wanted)
             if held.is_ours
         ]
@@ -77,7 +76,7 @@ def retriever(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], 
 
 
 def asked_for(
-    sessions: SessionFactory, archive: Archive, wanted: Wanted
+    sessions: SessionFactory, archive: Store, wanted: Wanted
 ) -> Iterator[tuple[Study, Holding]]:
     """Give what a retrieval asks for, received or made, each with its study."""
     for study, holdings in _pages(sessions, wanted):
@@ -86,7 +85,7 @@ def asked_for(
                 yield study, held
 
 
-def _is_asked_for(held: Holding, wanted: Wanted, archive: Archive) -> bool:
+def _is_asked_for(held: Holding, wanted: Wanted, archive: Store) -> bool:
     """Compare the unique keys of series and instance, as far as they are given."""
     instances = wanted.values(UNIQUE_KEYS["IMAGE"])
     if instances and held.sop_instance_uid not in instances:
@@ -95,7 +94,7 @@ def _is_asked_for(held: Holding, wanted: Wanted, archive: Archive) -> bool:
     return not series or _series_of(held, archive) in series
 
 
-def finder(sessions: SessionFactory, archive: Archive) -> Callable[[Wanted], Iterable[Dataset]]:
+def finder(sessions: SessionFactory, archive: Store) -> Callable[[Wanted], Iterable[Dataset]]:
     """Make the callback that gives the entities that may match a query, the newest first.
 
     Names are not in the database: all that the files say is read from them, as it is asked for.
@@ -163,7 +162,7 @@ def narrow(wanted: Wanted) -> Narrowing:
 
 
 def _studies(
-    study: Study, held: list[Holding], wanted: Wanted, archive: Archive
+    study: Study, held: list[Holding], wanted: Wanted, archive: Store
 ) -> Iterator[Dataset]:
     entity = _entity(held[0], study, wanted, archive)
     _say(
@@ -179,9 +178,7 @@ def _studies(
     yield entity
 
 
-def _series(
-    study: Study, held: list[Holding], wanted: Wanted, archive: Archive
-) -> Iterator[Dataset]:
+def _series(study: Study, held: list[Holding], wanted: Wanted, archive: Store) -> Iterator[Dataset]:
     by_series: dict[str, list[Holding]] = {}
     for each in held:
         by_series.setdefault(_series_of(each, archive), []).append(each)
@@ -197,9 +194,7 @@ def _series(
         yield entity
 
 
-def _images(
-    study: Study, held: list[Holding], wanted: Wanted, archive: Archive
-) -> Iterator[Dataset]:
+def _images(study: Study, held: list[Holding], wanted: Wanted, archive: Store) -> Iterator[Dataset]:
     # One by C-FIND; over the web there may be several, or none, which seeks in all of them.
     seeks = wanted.values(UNIQUE_KEYS["SERIES"])
     for each in held:
@@ -217,7 +212,7 @@ def _images(
         yield entity
 
 
-def _made(study: Study, held: list[Holding], wanted: Wanted, archive: Archive) -> list[Dataset]:
+def _made(study: Study, held: list[Holding], wanted: Wanted, archive: Store) -> list[Dataset]:
     """Make the entities of a study; one that cannot be made must not end the query."""
     try:
         return list(_LEVELS[wanted.level](study, held, wanted, archive))
@@ -230,7 +225,7 @@ def _made(study: Study, held: list[Holding], wanted: Wanted, archive: Archive) -
 _LEVELS = {"PATIENT": _studies, "STUDY": _studies, "SERIES": _series, "IMAGE": _images}
 
 
-def _entity(held: Holding, study: Study, wanted: Wanted, archive: Archive) -> Dataset:
+def _entity(held: Holding, study: Study, wanted: Wanted, archive: Store) -> Dataset:
     """Return what a file says, and what the database says where there is no file."""
     keywords = {*attributes_of(wanted.level), "StudyInstanceUID"}
     entity = _header(held, keywords, archive)
@@ -256,7 +251,7 @@ def _mark(entity: Dataset, is_retrievable: bool) -> None:
         entity.RetrieveAETitle = ""
 
 
-def _header(held: Holding, keywords: Iterable[str], archive: Archive) -> Dataset:
+def _header(held: Holding, keywords: Iterable[str], archive: Store) -> Dataset:
     try:
         with archive.open(held.path) as file:
             return dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
@@ -265,7 +260,7 @@ def _header(held: Holding, keywords: Iterable[str], archive: Archive) -> Dataset
         return Dataset()
 
 
-def _series_of(held: Holding, archive: Archive) -> str:
+def _series_of(held: Holding, archive: Store) -> str:
     if held.series_instance_uid is not None:
         return held.series_instance_uid
     return str(_header(held, ["SeriesInstanceUID"], archive).get("SeriesInstanceUID", ""))

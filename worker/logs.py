@@ -67,7 +67,8 @@ def configure(level: str, form: str = "text", role: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # These log values of data sets or whole URLs at low levels, or each message of ours again.
+    # These log values of data sets, signatures or whole URLs at low levels, or each message of ours
+    # a second time.
     for name in (
         "pydicom",
         "highdicom",
@@ -78,6 +79,9 @@ def configure(level: str, form: str = "text", role: str = "") -> None:
         "uvicorn",
         "httpx",
         "httpcore",
+        "aiobotocore",
+        "botocore",
+        "s3fs",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.captureWarnings(capture=form == "json")  # else they are lines of their own

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from dicom_node.archive import Archive
 from dicom_node.correlation import about
 from dicom_node.records import Commitment, Outcome, Received
 from dicom_node.storage_scp import (
@@ -21,6 +20,7 @@ from dicom_node.storage_scp import (
     Services,
     start_node,
 )
+from dicom_node.store import Store
 from dicom_node.tls import client_context, server_context
 from dicom_node.watch import Watch
 from worker import holdings, ledger, tracing
@@ -47,6 +47,7 @@ def recorder(
     clock: Clock | None = None,
     turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008  it has no state
     is_there: Callable[[str], bool] = lambda _: True,
+    stays: Callable[[str], bool] = lambda _: True,
 ) -> Record:
     """Make the callback that enters an instance into the ledger and rings for its classifying.
 
@@ -60,6 +61,8 @@ def recorder(
         the others sleep for up to a tenth of a second before they look again.
     is_there
         Tells whether the archive has a file, where it may have been removed meanwhile.
+    stays
+        Tells, once a row names it, that a file was not removed since it was written.
     """
     quiet = timedelta(seconds=quiet_s)
 
@@ -70,6 +73,8 @@ def recorder(
                 outcome = ledger.record(session, entered, quiet=quiet, is_there=is_there)
                 origin = tracing.origin(session, entered.study_instance_uid)
         except ledger.FileVanished:
+            return Outcome.VANISHED
+        if not stays(received.path):
             return Outcome.VANISHED
         if outcome is Outcome.STORED:
             ring(Bell(JobKind.CLASSIFY), None)
@@ -147,7 +152,7 @@ def node_config(settings: Settings) -> NodeConfig:
 
 def start(
     settings: Settings,
-    archive: Archive,
+    archive: Store,
     sessions: SessionFactory,
     ring: Ring,
     reading: SessionFactory | None = None,
@@ -174,7 +179,7 @@ def start(
     reading = reading or sessions
     turn = threading.Lock() if settings.database_url.startswith("sqlite") else nullcontext()
     services = Services(
-        record=recorder(sessions, settings.quiet_s, ring, clock, turn, archive.has),
+        record=recorder(sessions, settings.quiet_s, ring, clock, turn, archive.has, archive.stays),
         on_association_closed=closer(sessions, ring, clock),
         failure_of=holdings.committer(reading, archive),
         on_commitment=taker(sessions, clock),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from pydicom import dcmread
 
 import dicom_node.privacy  # noqa: F401
-from dicom_node.archive import Archive
+from dicom_node.objects import StoreAway
+from dicom_node.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,19 +38,34 @@ class FileGone(Exception):
         super().__init__(f"{path} is gone from the archive: {advice}")
 
 
-def read_header(archive: Archive, path: str) -> Dataset:
+def read_header(archive: Store, path: str) -> Dataset:
     """Read a stored instance but its pixels; raises as `open_stored` does."""
-    with open_stored(archive, path) as file:
+    with open_stored(archive, path) as file, still_there():
         return dcmread(file, stop_before_pixels=True)
 
 
-def read_bytes(archive: Archive, path: str) -> bytes:
+def read_bytes(archive: Store, path: str) -> bytes:
     """Read a stored file; raises as `open_stored` does."""
-    with open_stored(archive, path) as file:
+    with open_stored(archive, path) as file, still_there():
         return file.read()
 
 
-def open_stored(archive: Archive, path: str) -> BinaryIO:
+@contextmanager
+def still_there() -> Iterator[None]:
+    """Say of a file in a bucket that was opened, and cannot be read on, that the archive is away.
+
+    Raises
+    ------
+    ArchiveAway
+        When it is.
+    """
+    try:
+        yield
+    except StoreAway as error:
+        raise ArchiveAway.because(error) from error
+
+
+def open_stored(archive: Store, path: str) -> BinaryIO:
     """Open a stored file.
 
     Raises

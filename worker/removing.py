@@ -68,8 +68,8 @@ def finish_removals(desk: Desk, study_instance_uid: str) -> None:
 def _remove_leftovers(desk: Desk, removal: Removal) -> None:
     """Remove what else there is of a study that is erased: in quarantine, or in no row."""
     uid, before = removal.study_instance_uid, time.time() - ERASED_AFTER_S
-    aside = files_in(desk.archive, f"{QUARANTINE}/{uid}")
     try:
+        aside = files_in(desk.archive, f"{QUARANTINE}/{uid}")
         remove(desk.archive, [found.path for found in aside])
         gone = [
             found

@@ -25,6 +25,7 @@ from worker.settings_broker import BrokerSettings
 from worker.settings_dicomweb import DicomwebSettings
 from worker.settings_file import PREFIX, given_values
 from worker.settings_notify import NotifySettings
+from worker.settings_objects import Bucket, ObjectSettings, Place
 from worker.settings_oidc import OidcSettings
 from worker.settings_tracing import TracingSettings
 from worker.settings_values import (
@@ -46,7 +47,9 @@ log = logging.getLogger(__name__)
 MOST_DAYS = 36_525
 
 
-class Settings(BrokerSettings, DicomwebSettings, NotifySettings, OidcSettings, TracingSettings):
+class Settings(
+    BrokerSettings, DicomwebSettings, NotifySettings, ObjectSettings, OidcSettings, TracingSettings
+):
     """Everything a role may be told; frozen, so that no module can change it later."""
 
     model_config = SettingsConfigDict(
@@ -88,9 +91,10 @@ class Settings(BrokerSettings, DicomwebSettings, NotifySettings, OidcSettings, T
         description="SQLAlchemy URL of the results database, such as "
         "postgresql+psycopg://user:password@host/cxr. Default: SQLite in CXR_HOME.",
     )
-    archive: Path | None = Field(
+    archive: Place | None = Field(
         None,
-        description="Folder for received instances and our reports. Default: CXR_HOME/archive.",
+        description="Folder for received instances and our reports, or s3://bucket/prefix. "
+        "Default: CXR_HOME/archive.",
     )
     archive_reserve_mb: int = Field(
         512,
@@ -268,7 +272,9 @@ class Settings(BrokerSettings, DicomwebSettings, NotifySettings, OidcSettings, T
         home = self.home.expanduser().absolute()
         fill = object.__setattr__  # the instance is frozen from here on
         fill(self, "home", home)
-        fill(self, "archive", (self.archive or home / "archive").expanduser().absolute())
+        if not isinstance(self.archive, Bucket):
+            fill(self, "archive", (self.archive or home / "archive").expanduser().absolute())
+        fill(self, "spool", (self.spool or home / "spool").expanduser().absolute())
         audit_file = self.audit_file or home / "audit" / "audit.log"
         fill(self, "audit_file", audit_file.expanduser().absolute())
         if not self.database_url:
@@ -348,9 +354,15 @@ class Settings(BrokerSettings, DicomwebSettings, NotifySettings, OidcSettings, T
 
     @property
     def archive_root(self) -> Path:
-        """The archive's folder, absolute."""
-        assert self.archive is not None  # filled in by the validator
+        """The archive's folder, absolute; a bucket has none."""
+        assert isinstance(self.archive, Path)  # filled in by the validator
         return self.archive
+
+    @property
+    def spool_path(self) -> Path:
+        """The folder for what is on its way to a bucket, absolute."""
+        assert self.spool is not None  # filled in by the validator
+        return self.spool
 
     @property
     def audit_path(self) -> Path:
@@ -448,7 +460,8 @@ def describe_settings() -> list[tuple[str, str, str]]:
 
 
 PARTS: tuple[type[BaseSettings], ...] = (
-    BrokerSettings, NotifySettings, TracingSettings, WebSettings, OidcSettings, DicomwebSettings,
+    ObjectSettings, BrokerSettings, NotifySettings, TracingSettings, WebSettings, OidcSettings,
+    DicomwebSettings,
 )  # fmt: skip
 
 

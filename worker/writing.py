@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dicom_node.archive import Archive, StoredFile
+from dicom_node.archive import StoredFile
 from dicom_node.errors import InvalidInstance
+from dicom_node.store import Store
 from worker.ledger import NewReport, Story
 from worker.reading import ArchiveAway, read_header
 from worker.tables import FindingRow, Instance, Model, Report
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from dicom_node.report import AlgorithmDevice, InstanceFinding
 
 
-def write_report(archive: Archive, story: Story) -> NewReport:
+def write_report(archive: Store, story: Story) -> NewReport:
     """Build the report of a study and write it to the archive.
 
     Everything in it follows from the ledger, so that a retry writes the same bytes. It tells of
@@ -64,7 +65,7 @@ def write_report(archive: Archive, story: Story) -> NewReport:
     return NewReport(uid, sr.SOP_CLASS_UID, stored.path, stored.sha256, revision, model.id)
 
 
-def headers_of(archive: Archive, instances: Sequence[Instance]) -> list[Dataset]:
+def headers_of(archive: Store, instances: Sequence[Instance]) -> list[Dataset]:
     """Read the headers of a study's images; none at all when all were removed.
 
     One that was removed is named as its row names it, and of the patient whom the others name.
@@ -98,7 +99,7 @@ def _removed(instance: Instance, like: Dataset) -> Dataset:
     return ds
 
 
-def _predecessor(archive: Archive, story: Story, last: Report) -> Dataset:
+def _predecessor(archive: Store, story: Story, last: Report) -> Dataset:
     """Read a report that is replaced; one that was removed is named as it was made."""
     from pydicom import Dataset
 
@@ -152,7 +153,7 @@ def _require_one_patient(evidence: Sequence[Dataset]) -> None:
         )
 
 
-def store(archive: Archive, study_uid: str, sop_instance_uid: str, data: bytes) -> StoredFile:
+def store(archive: Store, study_uid: str, sop_instance_uid: str, data: bytes) -> StoredFile:
     """Write an object of ours to the archive.
 
     Raises

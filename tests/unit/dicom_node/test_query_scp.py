@@ -317,6 +317,21 @@ def test_what_is_ours_is_moved_byte_for_byte(start, files, pacs):
     assert (wanted[0].level, wanted[0].values("StudyInstanceUID")) == ("STUDY", (STUDY_UID,))
 
 
+def test_what_is_not_on_this_machine_is_fetched_and_moved_byte_for_byte(start, files, pacs):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    fetches = [path.read_bytes for path in files]
+    node = start(
+        services={"retrieve": lambda _: [*fetches, gone]}, peers={"PACS": pacs.peer}
+    )  # fmt: skip
+    status, _ = move(node)[-1]
+    assert (status.Status, counts(status)) == (0xB000, (None, 3, 1, 0))
+    assert [data[-len(dataset_of(files[0])) :] for data in pacs.files] == [
+        dataset_of(path) for path in files
+    ]
+
+
 def test_a_move_uses_tls_where_the_peer_takes_that(start, files, tmp_path):
     authority = Authority(tmp_path / "authority")
     secure = Pacs(accepts=[(SR, EXPLICIT)], tls=authority.server("pacs"))

@@ -84,6 +84,8 @@ WRONG = {
     "CXR_HL7_SENDING_FACILITY": ["more than twenty characters"],
     "CXR_NOTIFY_FIELDS": ["everything", "patient_id,PatientName"],
     "CXR_LOG_FORMAT": ["xml", "JSON"],
+    "CXR_ARCHIVE": ["ftp://host/x", "s3://", "s3://Not_A_Bucket/x", "s3://bucket/a/../b", "s3://b"],
+    "CXR_S3_ENDPOINT": ["minio:9000", "ftp://minio", "http://", "https://me:hunter2@minio"],
     "CXR_METRICS_PORT": ["0", "70000", "http", "11112"],
     "CXR_OTLP_ENDPOINT": ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "off"],
     "CXR_TRACES_SAMPLE": ["-0.1", "1.5", "10%", "nan"],
@@ -91,7 +93,7 @@ WRONG = {
 # Any path and any host name may be right; these fail when they are used.
 FREE = {
     "CXR_BROKER_CERTIFICATE", "CXR_BROKER_KEY", "CXR_BROKER_MASTER", "CXR_BROKER_SENTINEL_PASSWORD",
-    "CXR_HOME", "CXR_BIND", "CXR_METRICS_BIND", "CXR_ARCHIVE", "CXR_MODEL",
+    "CXR_HOME", "CXR_BIND", "CXR_METRICS_BIND", "CXR_MODEL", "CXR_SPOOL",
     "CXR_TLS_CERTIFICATE", "CXR_TLS_KEY", "CXR_TLS_AUTHORITY",
     "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
     "CXR_OTLP_HEADERS_FILE",
