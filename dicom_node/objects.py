@@ -56,6 +56,7 @@ class Objects:
     def __init__(self, root: str, build: Callable[[], Any]) -> None:
         self._root, self._build = root.strip("/"), build
         self._made: tuple[int, Any] | None = None
+        self._inherited: list[Any] = []
         self._is_conditional = True
 
     @property
@@ -64,6 +65,8 @@ class Objects:
         # Two threads may make two at first, of which one is forgotten. A lock would be worse: one
         # that another thread holds as a process is forked off stays locked there.
         if made is None or made[0] != os.getpid():
+            # To be let go of, the one from before a fork would close what is not ours alone.
+            self._inherited.append(made)
             made = self._made = (os.getpid(), self._build())
         return made[1]
 

@@ -20,7 +20,7 @@ from dicom_node.errors import PeerError
 from tests import datasets
 from tests.buckets import BUCKET, CREDENTIALS, S3, s3
 from tests.e2e.programs import START_S, wait_until
-from tests.integration.house import PLANTED, House, Pacs, study_of
+from tests.integration.house import PLANTED, House, Pacs, new_run_uid, study_of
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -60,7 +60,11 @@ def town(model_setting: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 def large_image() -> Dataset:
     """Make an image that is not received in memory."""
     pixels = np.random.default_rng(1).integers(0, 4096, (1500, 1200)).astype(np.uint16)
-    return datasets.image(pixels, PatientBirthDate="20230417")
+    study = new_run_uid()
+    return datasets.image(
+        pixels, StudyInstanceUID=study, SeriesInstanceUID=f"{study}.1",
+        SOPInstanceUID=f"{study}.1.1", PatientBirthDate="20230417",
+    )  # fmt: skip
 
 
 def test_a_study_goes_from_the_modality_to_the_pacs_by_way_of_the_bucket(town: Town) -> None:

@@ -49,6 +49,21 @@ def test_duplicates_and_conflicts_ring_nothing(desk: Desk) -> None:
     assert bells.rung == []
 
 
+def test_a_file_that_was_removed_before_its_row_was_there_is_to_be_stored_again(
+    desk: Desk,
+) -> None:
+    there, rows = [False, True], list[int]()
+
+    def stays(_: str) -> bool:
+        rows.append(len(desk.all(Instance)))
+        return there.pop(0)
+
+    facts = received(sop_instance_uid="1.2.3", study_instance_uid="1.2")
+    record = node.recorder(desk.sessions, 2, Bells(), stays=stays)
+    assert [record(facts), record(facts)] == [Outcome.VANISHED, Outcome.DUPLICATE]
+    assert rows == [1, 1]
+
+
 def test_a_database_that_fails_makes_the_record_fail_and_rings_nothing() -> None:
     def sessions() -> Session:
         raise OperationalError("INSERT", {}, OSError())
