@@ -13,11 +13,11 @@ from typing import Any, Final
 from pydicom.filereader import read_partial
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from dicom_node.archive import Archive
 from dicom_node.contexts import decodable_transfer_syntaxes
 from dicom_node.file_start import file_start
 from dicom_node.incoming import DataSet, StoreEvent, discard_draft
 from dicom_node.status import Status
+from dicom_node.store import Store
 
 # PS3.10 7.1: preamble and prefix, and then (0002,0000) with the length of what follows.
 _START: Final = 144
@@ -50,13 +50,13 @@ class IncomingFile:
 
     Parameters
     ----------
-    archive : Archive
+    archive : Store
         Where it will be kept.
     assoc : object
         Stands for the association that it comes by, see `dicom_node.reception`.
     """
 
-    def __init__(self, archive: Archive, assoc: Any) -> None:
+    def __init__(self, archive: Store, assoc: Any) -> None:
         self._archive, self._assoc = archive, assoc
         self._start = bytearray()
         self._request: Any = None

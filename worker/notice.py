@@ -13,10 +13,10 @@ from typing import Any, Final
 from pydicom.sr.coding import Code
 
 from dicom_node import codes
-from dicom_node.archive import Archive
 from dicom_node.errors import PacsWorkerError
 from dicom_node.identity import value_of
 from dicom_node.sentence import INTENDED_USE
+from dicom_node.store import Store
 from worker.ledger import ToSend
 from worker.reading import read_header
 from worker.settings_notify import NotifyField
@@ -148,7 +148,7 @@ class News:
         return said
 
 
-def news_of(archive: Archive, to_send: ToSend, chosen: Sequence[NotifyField]) -> News:
+def news_of(archive: Store, to_send: ToSend, chosen: Sequence[NotifyField]) -> News:
     """Put a notice into words; raises as `read_header` does."""
     notice, report, model = to_send.notice, to_send.report, to_send.model
     details: Mapping[str, Any] = notice.details
@@ -170,7 +170,7 @@ def news_of(archive: Archive, to_send: ToSend, chosen: Sequence[NotifyField]) ->
     )
 
 
-def _chosen(archive: Archive, path: str, chosen: Sequence[NotifyField]) -> dict[str, str]:
+def _chosen(archive: Store, path: str, chosen: Sequence[NotifyField]) -> dict[str, str]:
     """Read what is chosen from the report, which has it as the modality wrote it."""
     ds = read_header(archive, path)
     wanted = {str(field): KEYWORDS[field] for field in chosen}

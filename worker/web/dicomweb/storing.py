@@ -75,9 +75,11 @@ class Store:
         self._assoc = SimpleNamespace(requestor=SimpleNamespace(ae_title=SENDER))
         is_sqlite = desk.settings.database_url.startswith("sqlite")
         turn: AbstractContextManager[Any] = _TURN if is_sqlite else nullcontext()
+        archive = desk.archive
         self._record = node.recorder(
-            desk.sessions, desk.settings.quiet_s, announce, desk.clock, turn, desk.archive.has
-        )
+            desk.sessions, desk.settings.quiet_s, announce, desk.clock, turn, archive.has,
+            archive.stays,
+        )  # fmt: skip
         self._end = node.closer(desk.sessions, announce)
         self._file: IncomingFile | None = None
 
