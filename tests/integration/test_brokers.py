@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.brokers import MASTER, RabbitMq, Sentinels
-from tests.e2e.programs import START_S, run, wait_until
+from tests.brokers import MASTER, RabbitMq, Sentinels, forwarding
+from tests.certificates import Authority
+from tests.e2e.programs import START_S, clean_environment, run, wait_until
 from tests.integration.house import CXR_WORKER, House, Pacs
+from worker.checks import check_broker
+from worker.settings import Settings
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -85,6 +89,27 @@ def sick(house: House) -> list[str]:
     """Give the lines of the doctor about what is not well."""
     lines = house.command("doctor").stdout.splitlines()
     return [line for line in lines if line.startswith("look")]
+
+
+def test_rabbitmq_is_rung_over_tls_and_known_by_its_certificate(
+    rabbitmq: RabbitMq, tmp_path: Path
+) -> None:
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others")
+    files = ours.issue("broker", hosts="IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    with forwarding(lambda: rabbitmq.port, context) as port:
+        given = {
+            "CXR_HOME": str(tmp_path / "home"),
+            "CXR_BROKER_URL": f"amqps://guest:guest@127.0.0.1:{port}//",
+        }
+        trusted = given | {"CXR_BROKER_AUTHORITY": str(ours.certificate)}
+        mistrusted = given | {"CXR_BROKER_AUTHORITY": str(others.certificate)}
+        assert check_broker(Settings.from_env(trusted)).healthy
+        assert not check_broker(Settings.from_env(mistrusted)).healthy
+        done = run([CXR_WORKER[0], "-c", RING], env=clean_environment(**trusted))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "1"]
 
 
 def test_studies_go_through_rabbitmq_which_is_killed_in_between(
