@@ -20,7 +20,7 @@ import yaml
 
 from dicom_node.codes import NOT_ASSESSED_REASONS
 from dicom_node.watch import Rejection
-from worker import VERSION, up
+from worker import VERSION, metrics, up
 from worker.metrics import METRICS, Kind, Outcome, Stage
 from worker.settings import Settings
 from worker.states import Finding, JobKind, StudyState
@@ -43,6 +43,11 @@ EXPOSED = {
     for metric in METRICS
     for end in (("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",))
 }
+# What every relay tells of the one ledger: with several relays a sum would count it several times.
+TOLD_BY_EACH_RELAY = {
+    metrics.QUEUE_DEPTH, metrics.QUEUE_OLDEST, metrics.DEAD_LETTERS, metrics.STUDIES, metrics.AWAY,
+    metrics.ARCHIVE_FREE, metrics.ARCHIVE_SIZE, metrics.ARCHIVE_RESERVE,
+}  # fmt: skip
 # Of the labels that are compared with a value: all the values that there are.
 VALUES = {
     "role": {*up.roles(Settings.from_env({})), "worker"} - {"redis"},
@@ -77,6 +82,12 @@ def names_in(expr: str) -> list[str]:
 def test_every_metric_that_is_asked_for_exists(expr: str) -> None:
     assert names_in(expr)
     assert [name for name in names_in(expr) if name not in EXPOSED] == []
+
+
+@pytest.mark.parametrize("expr", ALL)
+def test_what_each_of_several_relays_tells_is_not_summed(expr: str) -> None:
+    summed = re.findall(r"\b(?:sum|count)\b(?: by \([^)]*\))?\s*\((cxr_\w+)", expr)
+    assert not {EXPOSED[name] for name in summed} & TOLD_BY_EACH_RELAY
 
 
 @pytest.mark.parametrize("expr", ALL)
