@@ -110,9 +110,9 @@ class Report:
 
 def over_time(session: Session, model_id: int, window: Window, baseline: Window) -> Report:
     """Compare the images of a time with those of another one, as one model saw them."""
-    now = population(session, model_id, window.since, window.until, MOST)
-    before = population(session, model_id, baseline.since, baseline.until, MOST)
-    is_cut = MOST in (len(now), len(before))
+    now, more = population(session, model_id, window.since, window.until, MOST)
+    before, earlier = population(session, model_id, baseline.since, baseline.until, MOST)
+    is_cut = more or earlier
     if min(len(now), len(before)) < FEWEST:
         return Report(len(before), len(now), (), is_cut)
     return Report(len(before), len(now), list(_drifts(before, now)), is_cut)
@@ -125,7 +125,7 @@ def against_training(
 
     Of those the artifact holds how many scores lie in each tenth, so there is a PSI alone.
     """
-    rows = population(session, model_id, window.since, window.until, MOST)
+    rows, is_cut = population(session, model_id, window.since, window.until, MOST)
     scores = (row.pneumonia for row in rows if row.pneumonia is not None)
     now: Counter[Hashable] = Counter(map(_tenth, scores))
     before: Counter[Hashable] = Counter()
@@ -133,8 +133,8 @@ def against_training(
         before[_tenth(each["predicted"])] += each["count"]
     counts = before.total(), now.total()
     if min(counts) < FEWEST:
-        return Report(*counts, ())
-    return Report(*counts, [_drift("score", before, now)], len(rows) == MOST)
+        return Report(*counts, (), is_cut)
+    return Report(*counts, [_drift("score", before, now)], is_cut)
 
 
 # --- what is compared ------------------------------------------------------------------------

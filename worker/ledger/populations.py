@@ -42,21 +42,26 @@ _MODEL = select(*models.c["id", "name", "version", "digest"]).where(
 
 def population(
     session: Session, model_id: int, since: datetime, until: datetime, limit: int
-) -> list[Image]:
+) -> tuple[list[Image], bool]:
     """List the images of studies received from `since` until before `until`, the newest first.
 
-    Of `limit` images at most, those are given that the model has answered. They are asked for by
-    parts: joined, a database might read all that the model ever answered.
+    They are asked for by parts: joined, a database might read all that the model ever answered.
+
+    Returns
+    -------
+    list of Image, bool
+        Of the newest `limit` images, those that the model has answered; whether there were more.
     """
-    values = {"since": since, "until": until, "limit": limit}
-    known = session.execute(_IMAGES, values).all()
+    values = {"since": since, "until": until, "limit": limit + 1}
+    listed = session.execute(_IMAGES, values).all()
+    known = listed[:limit]
     found = []
     for first in range(0, len(known), _AT_ONCE):
         part = known[first : first + _AT_ONCE]
         ids = {"ids": [each.id for each in part], "model": model_id}
         answers = {row.instance_id: row for row in session.execute(_ANSWERS, ids)}
         found += [_image(each, answers[each.id]) for each in part if each.id in answers]
-    return found
+    return found, len(listed) > limit
 
 
 def _image(known: Row[Any], answer: Row[Any]) -> Image:

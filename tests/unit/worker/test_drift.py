@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.ledgers import Desk
+from worker import drift
 from worker.drift import (
     FEWEST,
     Change,
@@ -79,8 +80,19 @@ def test_too_few_images_say_nothing(desk: Desk) -> None:
 
 def test_scores_that_are_all_alike_can_be_compared(desk: Desk) -> None:
     before, now = answer(desk, [0.5] * FEWEST), answer(desk, [0.5] * FEWEST)
-    drift = found(desk.do(over_time, desk.model(), now, before))["score"]
-    assert (drift.psi, drift.ks, drift.p) == (0, 0, 1)
+    score = found(desk.do(over_time, desk.model(), now, before))["score"]
+    assert (score.psi, score.ks, score.p) == (0, 0, 1)
+
+
+def test_of_more_images_than_are_compared_the_newest_are(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = answer(desk, [0.5] * FEWEST)
+    now = answer(desk, [0.5] * (FEWEST + 1))
+    monkeypatch.setattr(drift, "MOST", FEWEST)
+    report = desk.do(over_time, desk.model(), now, before)
+    assert (report.now, report.is_cut) == (FEWEST, True)
+    assert not desk.do(over_time, desk.model(), before, before).is_cut
 
 
 def test_answers_of_another_model_are_not_counted(desk: Desk) -> None:
@@ -93,12 +105,12 @@ def test_scores_are_compared_with_those_that_the_model_was_measured_on(desk: Des
     bins = [{"predicted": n / 10 + 0.05, "count": 20} for n in range(10)]
     metrics = {"validation": {"calibration": bins}}
     alike = answer(desk, [n % 10 / 10 + 0.02 for n in range(200)])
-    (drift,) = desk.do(against_training, desk.model(), alike, metrics).drifts
-    assert drift.change is Change.LITTLE
-    assert drift.ks is None
+    (score,) = desk.do(against_training, desk.model(), alike, metrics).drifts
+    assert score.change is Change.LITTLE
+    assert score.ks is None
     other = answer(desk, [0.95] * 150)
-    (drift,) = desk.do(against_training, desk.model(), other, metrics).drifts
-    assert drift.change is Change.MUCH
+    (score,) = desk.do(against_training, desk.model(), other, metrics).drifts
+    assert score.change is Change.MUCH
     assert desk.do(against_training, desk.model(), other, {}).too_few
 
 

@@ -113,7 +113,8 @@ def _try_a_candidate(desk: Desk, ask: Ask, model: int) -> None:
     ask("events", lambda s: model_events.events(s, 20))
     ask("last_change", model_events.last_change)
     ask("model_of", lambda s: populations.model_of(s, DIGEST))
-    assert ask("population", lambda s: populations.population(s, model, NOW - hour, NOW, 50))
+    images, _ = ask("population", lambda s: populations.population(s, model, NOW - hour, NOW, 50))
+    assert images
     ask("end_trial", lambda s: candidates.end_trial(s, NOW))
 
 
