@@ -130,7 +130,8 @@ def test_a_collector_that_hangs_holds_up_neither_work_nor_the_end(
             make(1)
             wait_until(lambda: bool(collector.bodies), WAIT_S, "the first request")
             make(5000)
-        assert not hangs.is_set()
+        # What sends the last of them was left behind.
+        assert "spans" in {thread.name for thread in threading.enumerate()}
 
 
 def test_what_waits_for_a_collector_is_bounded(
