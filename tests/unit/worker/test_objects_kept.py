@@ -1,0 +1,78 @@
+"""Retention, erasure and what no row names, where the archive is a bucket (in memory)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+
+import fsspec
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from dicom_node.clearance import walk
+from dicom_node.object_archive import ObjectArchive
+from dicom_node.objects import Objects
+from tests.keeping import DAY, PICTURES, Attic, kept_as_promised
+from worker import erasing, measuring, unnamed
+from worker.tables import Study
+
+
+class Bucket(Attic):
+    """A ward whose archive is a bucket."""
+
+    def files(self) -> set[str]:
+        return {found.path for found in walk(self.archive)}
+
+
+@pytest.fixture
+def ward(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> Bucket:
+    def in_memory(_: Path) -> ObjectArchive:
+        objects = Objects(uuid.uuid4().hex, lambda: fsspec.filesystem("memory"))
+        made = ObjectArchive("memory", objects, tmp_path / "spool")
+        made.make()
+        return made
+
+    monkeypatch.setattr("tests.ward.Archive", in_memory)
+    return Bucket(tmp_path, sqlite_sessions, CXR_DESTINATIONS=PICTURES, CXR_KEEP_IMAGES_DAYS="1")
+
+
+def test_images_go_when_their_time_has_come_and_reports_stay(ward: Bucket) -> None:
+    ward.tell(2)
+    before = ward.files()
+    ward.clock.forward(2 * DAY)
+    ward.turn()
+    assert ward.files() < before
+    kept_as_promised(ward)
+    assert [(kind, count) for kind, _, count in ward.removals()] == [("IMAGES", 2)]
+
+
+def test_its_size_is_that_of_all_objects(ward: Bucket) -> None:
+    ward.tell()
+    sizes = [ward.archive.size(path) for path in ward.files()]
+    assert measuring.measured(ward.desk) == sum(sizes) > 0
+
+
+def test_what_is_erased_is_gone_with_what_lay_in_quarantine(ward: Bucket) -> None:
+    study = ward.tell()
+    assert ward.store(study, f"{study}.1", version=1) != 0
+    assert any(path.startswith("quarantine/") for path in ward.files())
+    (row,) = ward.all(Study)
+    told = list(erasing.erase(ward.desk, [row], "somebody", "asked for", even_if_owed=True))
+    assert [why for _, _, why in told] == [""]
+    assert ward.files() == set()
+
+
+def test_what_no_row_names_goes_after_a_day(ward: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = ward.tell()
+    kept = ward.files()
+    left = ward.archive.write(study, f"{study}.7", b"left").path
+    assert list(unnamed.find(ward.desk)) == []
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * DAY)
+    (found,) = unnamed.find(ward.desk)
+    assert found.path == left
+    assert unnamed.remove(ward.desk, [found], "somebody") == [found]
+    assert ward.files() == kept
