@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dicom_node.correlation import about, also_about
 from dicom_node.errors import ConfigurationError
-from worker import ledger, metrics
+from worker import ledger, metrics, tracing
 from worker.audit.messages import Person, StudyOf, exported
 from worker.audit.trail import NotRecorded
 from worker.database import DATABASE_AWAY
@@ -75,7 +75,7 @@ def notify(
     with held(desk, claims, LIMIT * desk.settings.delivery_timeout_s):
         for number, claim in enumerate(claims):
             try:
-                with about(target=target):
+                with about(target=target), tracing.working(desk, [claim], destination=target):
                     goes_on = _notify_one(desk, claim, target, send, record)
             except LeaseLost:
                 log.info("notice %d is out of date or was taken over", claim.subject_id)
@@ -100,6 +100,7 @@ def _notify_one(desk: Desk, claim: Claim, target: str, send: Send, record: Recor
     with desk.sessions() as session, session.begin():
         to_send = ledger.notice_to_send(session, claim)
     if to_send is None:
+        tracing.note(outcome="SUPERSEDED")
         return True
     also_about(study_instance_uid=to_send.study_instance_uid)
     if why := _hopeless(desk, claim, target):
@@ -123,6 +124,7 @@ def _notify_one(desk: Desk, claim: Claim, target: str, send: Send, record: Recor
     with desk.sessions() as session, session.begin():
         ledger.save_sent(session, claim, answer.status, answer.words, desk.clock())
         ledger.end_outage(session, target)
+    tracing.note(outcome=Outcome.DELIVERED.upper())
     metrics.count(metrics.NOTICES, target=target, outcome=Outcome.DELIVERED)
     log.info("notice %s is sent: %s", to_send.notice.message_id, answer.words)
     return True
@@ -193,6 +195,7 @@ class _Failure:
 def _save_unsent(desk: Desk, claim: Claim, target: str, failure: _Failure) -> bool:
     """Save what went wrong: for a person, or for another try; tell whether to go on."""
     error, words = failure.error, failure.words
+    tracing.failed(type(error).__name__)
     with desk.sessions() as session, session.begin():
         if not ledger.is_held(session, claim):
             return True  # whoever holds it by now answers for it
@@ -202,6 +205,7 @@ def _save_unsent(desk: Desk, claim: Claim, target: str, failure: _Failure) -> bo
             counts=failure.is_its_own, begun=failure.begun, left=failure.left,
         )  # fmt: skip
     outcome = Outcome.TRIED_AGAIN if due_at else Outcome.GIVEN_UP
+    tracing.note(outcome=outcome.upper())
     metrics.count(metrics.NOTICES, target=target, outcome=outcome)
     next_try = f"tried again at {due_at:%H:%M:%S}" if due_at else "given up, see dead-letters"
     log.warning("notice %d by %s: %s; %s", claim.subject_id, target, words, next_try)

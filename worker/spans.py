@@ -39,7 +39,7 @@ from worker.tracing import Steps, Value, named, reason_of
 # How long a process that ends waits for a collector.
 FLUSH_S = 3.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-KINDS = {JobKind.DELIVER: SpanKind.CLIENT, JobKind.COMMIT: SpanKind.CLIENT}
+KINDS = dict.fromkeys((JobKind.DELIVER, JobKind.COMMIT, JobKind.NOTIFY), SpanKind.CLIENT)
 
 
 class Trace(NamedTuple):
