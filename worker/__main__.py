@@ -84,7 +84,7 @@ def _start_role(stopped: threading.Event, role: str) -> Any:
 
     supervisor.die_with_parent()
     settings = _start(role)
-    if role.startswith(("node", "worker")):
+    if role.startswith(("node", "web", "worker")):
         tracing.require(settings)
     if not role.startswith("worker"):
         monitoring.start(settings, role)
@@ -254,12 +254,13 @@ def relay() -> None:
 def web() -> None:
     """Show the worklist in the browser, on CXR_WEB_BIND and CXR_WEB_PORT."""
     with lasting():
-        from worker import composition, monitoring, tasks
+        from worker import composition, monitoring, tasks, tracing
         from worker import up as supervisor
         from worker.web import serving
 
     stopped = _stop_event()
     settings = _start_role(stopped, "web")
+    tracing.start(settings, "web")
     if settings.web_port is None:
         raise ConfigurationError("CXR_WEB_PORT", "is off: there is nothing to serve")
 
@@ -273,6 +274,7 @@ def web() -> None:
             settings, composition.desk(), composition.reading_sessions(), tasks.announce,
             composition.model_info, ready, stopped, monitoring.beat,
         )  # fmt: skip
+    tracing.stop()
 
 
 def _first_sign_in(settings: Any) -> str:
