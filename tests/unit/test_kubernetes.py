@@ -207,7 +207,7 @@ def test_folders_that_are_written_to_are_mounted(name: str) -> None:
     if name != "migrate":
         assert mounts["/var/lib/cxr-worker/archive"] == "archive"
     settings = Settings.from_env(environment(name))
-    if name in ("web", "admin"):
+    if name in ("web", "admin", "worker-io"):
         assert str(settings.audit_path.parent) in mounts
 
 
