@@ -11,6 +11,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from dicom_node.archive import Archive
 from tests.fakes import model_info
 from tests.ward import Ward
 from worker.access import users
@@ -43,6 +44,7 @@ class Web:
         folder: Path,
         strangers: Attempts | None = None,
         elsewhere: Elsewhere | None = None,
+        incoming: Archive | None = None,
     ) -> None:
         self.ward = ward
         self.first = FirstToken(folder)
@@ -53,8 +55,9 @@ class Web:
             timedelta(hours=12), strangers or Attempts(),
         )  # fmt: skip
         self.services = Services(
-            ward.desk, ward.sessions, self.doors, self.trail, ward.bells, model_info, elsewhere
-        )
+            ward.desk, ward.sessions, self.doors, self.trail, incoming or ward.archive, ward.bells,
+            model_info, elsewhere,
+        )  # fmt: skip
         self.app: FastAPI = build(self.services, {"testserver", "127.0.0.1", "localhost"})
 
     def add(self, name: str, role: Role) -> None:

@@ -254,8 +254,9 @@ def relay() -> None:
 def web() -> None:
     """Show the worklist in the browser, on CXR_WEB_BIND and CXR_WEB_PORT."""
     with lasting():
-        from worker import composition, monitoring, tasks, tracing
+        from worker import broker, composition, monitoring, tasks, tracing
         from worker import up as supervisor
+        from worker.doorbell import Doorbell
         from worker.web import serving
 
     stopped = _stop_event()
@@ -269,11 +270,13 @@ def web() -> None:
         if not supervisor.is_supervised():
             typer.echo(f"The worklist is at {settings.web_address}{_first_sign_in(settings)}")
 
+    doorbell = Doorbell(tasks.announce, holds=broker.holds_bells(settings))
     if not stopped.is_set():
         serving.serve(
-            settings, composition.desk(), composition.reading_sessions(), tasks.announce,
-            composition.model_info, ready, stopped, monitoring.beat,
+            composition.desk(), composition.reading_sessions(), composition.archive(),
+            doorbell.ring, composition.model_info, ready, stopped, monitoring.beat,
         )  # fmt: skip
+    doorbell.stop()
     tracing.stop()
 
 

@@ -103,10 +103,16 @@ def test_with_a_provider_others_are_let_in_without_a_local_administrator(
             "CXR_OIDC_CLIENT_SECRET_FILE": str(tmp_path / "secret"),
         }  # fmt: skip
         assert house.start("db", "upgrade").wait(START_S) == 0
+        # Of a start on this machine alone, before there was a provider.
+        token = Path(house.env["CXR_HOME"]) / "web" / "first-token"
+        token.parent.mkdir(parents=True, exist_ok=True)
+        token.write_text("of-yesterday")
         house.start("web")
         wait_until(lambda: listens(port), START_S, "the pages")
         trusted = ssl.create_default_context(cafile=str(files.authority))
         with httpx.Client(base_url=ours, verify=trusted, trust_env=False) as client:
+            client.get("/sign-in", params={"token": "of-yesterday"})
+            assert client.get("/").status_code != 200
             back = oidc.visit(client.get("/sign-in/oidc").headers["location"])
             assert back.startswith(f"{ours}/sign-in/oidc/back?")
             assert client.get(back).status_code == 200

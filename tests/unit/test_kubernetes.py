@@ -323,6 +323,7 @@ def test_the_overlay_without_a_gpu_changes_what_is_there() -> None:
             place[last] = change["value"]
     kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
     (changed,) = found["spec"]["template"]["spec"]["containers"]
-    assert changed["image"] == container("worker-io")["image"]
+    # The images of the base are named before its overlays change anything.
+    assert changed["image"] == f"{container('worker-io')['image']}:{VERSION}"
     assert "nvidia.com/gpu" not in changed["resources"]["limits"]
     assert {each["name"]: each["value"] for each in changed["env"]} == {"CXR_DEVICE": "cpu"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from dicom_node.store import Store
 from worker.audit.schema import Message
 from worker.database import SessionFactory
 from worker.desk import Bell, Desk
@@ -43,8 +44,10 @@ class Services:
         Sessions that hold up no writer.
     doors
         Who may come in.
+    incoming
+        Where what comes by the web is kept: the archive, but for the space that reports may use.
     announce
-        Rings a bell where work became due.
+        Rings a bell where work became due; waits for no broker.
     model_info
         What the model says of itself that answers now.
     elsewhere
@@ -55,6 +58,7 @@ class Services:
     reading: SessionFactory
     doors: Doors
     trail: Trail
+    incoming: Store
     announce: Announce
     model_info: Callable[[], ModelInfo]
     elsewhere: Elsewhere | None = None

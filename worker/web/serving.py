@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.store import Store
 from worker.access.admins import has_admin
 from worker.access.attempts import Attempts
 from worker.access.first import FirstToken
+from worker.access.roles import LOCAL
+from worker.access.sessions import end_all_of
 from worker.audit import messages
 from worker.audit.trail import Trail
 from worker.database import SessionFactory
@@ -35,9 +38,9 @@ _MOST_AT_ONCE = 200
 
 
 def serve(
-    settings: Settings,
     desk: Desk,
     reading: SessionFactory,
+    incoming: Store,
     announce: Announce,
     model_info: Callable[[], ModelInfo],
     on_ready: Callable[[], None],
@@ -48,6 +51,8 @@ def serve(
 
     Parameters
     ----------
+    incoming, announce
+        As `worker.web.services.Services` has them.
     on_ready
         Called when the port can be reached.
     turned
@@ -59,8 +64,13 @@ def serve(
         When others could reach it and nobody could sign in, or the port cannot be had, or a file
         cannot be read.
     """
-    sessions = desk.sessions
+    settings, sessions = desk.settings, desk.sessions
     first = FirstToken(settings.home)
+    if not settings.is_web_for_us_alone:
+        # Whoever came in on this machine alone, before there were users, is let in by nobody now.
+        first.remove()
+        with sessions() as session, session.begin():
+            end_all_of(session, LOCAL)
     with reading() as session:
         if settings.is_web_for_us_alone:
             first.prepare(session)
@@ -82,7 +92,7 @@ def serve(
     elsewhere = _elsewhere(settings)
     hanging_up = nullcontext() if elsewhere is None else closing(elsewhere)
     with hanging_up, closing(Trail.of(settings, sends=True)) as trail:
-        services = Services(desk, reading, doors, trail, announce, model_info, elsewhere)
+        services = Services(desk, reading, doors, trail, incoming, announce, model_info, elsewhere)
         trail.record(messages.application_started())
         try:
             _run(settings, services, on_ready, stopped, turned)

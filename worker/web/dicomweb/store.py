@@ -63,7 +63,10 @@ async def _store(request: Request, services: Services, caller: Identity, study: 
         raise HTTPException(403, "CXR_DICOMWEB_STORE_MB is 0: nothing is stored by the web here.")
     accepted = accept.require(request, JSON, "application/json")
     boundary = _boundary(request)
-    parts = Store(services.desk, services.announce, _recorder(services, request, caller), study)
+    parts = Store(
+        services.desk, services.incoming, services.announce,
+        _recorder(services, request, caller), study,
+    )  # fmt: skip
     try:
         body = _Body(parts, boundary)
         async for piece in _pieces(request, most):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
+from dicom_node import store
 from dicom_node.correlation import about
 from dicom_node.header import read_header
 from dicom_node.incoming import StoreEvent, draft_of
@@ -54,8 +55,8 @@ class Store:
 
     Parameters
     ----------
-    desk, announce
-        As the other pages have them.
+    desk, archive, announce
+        As `worker.web.services.Services` has them; the archive is that for what comes in.
     before : callable
         Called with what is about to be recorded; what it raises keeps it from being so.
     study_instance_uid : str
@@ -65,17 +66,17 @@ class Store:
     def __init__(
         self,
         desk: Desk,
+        archive: store.Store,
         announce: Announce,
         before: Callable[[Received], None],
         study_instance_uid: str = "",
     ) -> None:
         self.told: list[Told] = []
-        self._desk, self._before, self._study = desk, before, study_instance_uid
+        self._archive, self._before, self._study = archive, before, study_instance_uid
         # A request is to the ledger what an association is.
         self._assoc = SimpleNamespace(requestor=SimpleNamespace(ae_title=SENDER))
         is_sqlite = desk.settings.database_url.startswith("sqlite")
         turn: AbstractContextManager[Any] = _TURN if is_sqlite else nullcontext()
-        archive = desk.archive
         self._record = node.recorder(
             desk.sessions, desk.settings.quiet_s, announce, desk.clock, turn, archive.has,
             archive.stays,
@@ -85,7 +86,7 @@ class Store:
 
     def begin(self) -> None:
         """Begin a part."""
-        self._file = IncomingFile(self._desk.archive, self._assoc)
+        self._file = IncomingFile(self._archive, self._assoc)
 
     def write(self, data: bytes) -> None:
         """Take more of it."""
@@ -124,7 +125,7 @@ class Store:
             return Told(Status.DOES_NOT_MATCH_SOP_CLASS, *uids)
         seen = _Seen(self._record, self._before)
         began_at = time.perf_counter()
-        reply: Reply = handle_store(event, self._desk.archive, seen)
+        reply: Reply = handle_store(event, self._archive, seen)
         count_stored(uids[0], int(reply), time.perf_counter() - began_at)
         return Told(int(reply), *uids, received=seen.received)
 

@@ -29,9 +29,10 @@ from tests.dicomweb import (
     web_over,
 )
 from tests.fakes import new_uid
-from tests.ward import chest
+from tests.ward import Ward, chest
 from tests.web import Web
 from worker import ledger
+from worker.access.roles import Role
 from worker.audit.trail import NotRecorded
 from worker.states import JobKind
 from worker.tables import Instance
@@ -196,6 +197,17 @@ def test_other_bytes_under_a_known_uid_are_refused(web: Web, reader: TestClient)
     ds.PatientComments = "changed"
     answer = stored(reader.post(STUDIES, **in_parts([as_sent(ds)])), 409)
     assert answer.FailedSOPSequence[0].FailureReason == Status.OTHER_BYTES_UNDER_THIS_UID
+
+
+def test_what_is_reserved_for_reports_is_not_filled_by_the_web(
+    tmp_path: Path, sessions: sessionmaker[Session]
+) -> None:
+    ward = Ward(tmp_path, sessions)
+    web = Web(ward, tmp_path, incoming=Archive(ward.archive.root, reserve_bytes=2**62))
+    web.add("reader", Role.READER)
+    answer = stored(program(web, "reader").post(STUDIES, **in_parts([as_sent(chest())])), 503)
+    assert answer.FailedSOPSequence[0].FailureReason == Status.OUT_OF_RESOURCES
+    assert rows(web) == []
 
 
 @pytest.mark.parametrize("make", [chest, large])
