@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from worker import ledger
 from worker.ledger import Told
 from worker.results import details_of, told_of
+from worker.states import Finding
 from worker.tables import Base
-from worker.worklist import line_of
+from worker.worklist import known_of, line_of
 
 studies = Base.metadata.tables["studies"]
 
@@ -34,6 +35,7 @@ def told(session: Session, study_id: int) -> Told:
     rows = session.execute(_STUDY, {"study": study_id}).all()
     (found,) = details_of(session, rows)
     line = line_of(found)
+    assessed = {image: row for image, row in known_of(found).items() if row.assessed}
     flags = {flag for row in told_of(found).values() if row.assessed for flag in row.flags}
     details: dict[str, Any] = {
         "pneumonia": line.pneumonia,
@@ -41,7 +43,12 @@ def told(session: Session, study_id: int) -> Told:
         "unassessed": line.unassessed,
         "flags": sorted(flags),
     }
-    return Told(line.answer, details)
+    return Told(
+        line.answer,
+        details,
+        positive=frozenset(i for i, row in assessed.items() if row.finding == Finding.PRESENT),
+        unassessed=frozenset(row.id for row in found.instances) - assessed.keys(),
+    )
 
 
 def new_id() -> str:

@@ -118,7 +118,7 @@ def page(session: Session, wanted: Wanted, begin: int = 0, size: int = PAGE) -> 
 
 def line_of(found: Found) -> Line:
     """Say in a line what is told of a study."""
-    told = _known_of(found)
+    told = known_of(found)
     answers = {row.finding for row in told.values() if row.assessed}
     unassessed = [row for row in told.values() if not row.assessed]
     scores = [row.pneumonia for row in told.values() if row.assessed]
@@ -131,7 +131,7 @@ def line_of(found: Found) -> Line:
     )
 
 
-def _known_of(found: Found) -> dict[int, Row[Any]]:
+def known_of(found: Found) -> dict[int, Row[Any]]:
     """Give by instance what is known of it: also what was found before its file was removed."""
     before = {row.instance_id: row for row in found.findings if row.assessed}
     return {

@@ -2,14 +2,15 @@
 
 A notice is owed in the transaction that saves the report which gives cause for it. A target hears
 of a study once, and again only when the answer changes between positive and not: then the notice
-says that it corrects another. What is not certain to have arrived counts as told and not told: it
-is corrected where it does not hold any more, and told where it does.
+says that it corrects another. An alarm is not withdrawn because nobody looked: it stands until each
+image that gave cause for it has been assessed again. What is not certain to have arrived counts as
+told and not told: it is corrected where it does not hold any more, and told where it does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,8 @@ from worker.states import Finding, JobKind, JobState, NoticeState
 from worker.tables import Base, Model, Notice, Report
 
 notices = Base.metadata.tables["notices"]
+# In the details of the last notice of a study: in which images it is found, see `_alarming`.
+_POSITIVE = "positive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,14 @@ class Told:
         The answer in a word.
     details : mapping
         What else is told of it; nothing by which a patient could be known.
+    positive, unassessed : set
+        Ids of the images in which it was found, and of those that were not assessed this time.
     """
 
     finding: str
-    details: Mapping[str, Any]
+    details: dict[str, Any]
+    positive: frozenset[int] = frozenset()
+    unassessed: frozenset[int] = frozenset()
 
     @property
     def is_positive(self) -> bool:
@@ -95,6 +102,12 @@ def owe_notices(
     owed = False
     for target in targets:
         theirs = [row for row in before if row.target == target]
+        alarming = _alarming(theirs, told)
+        if theirs:
+            _remember(session, theirs[-1], alarming)
+        if alarming and not told.is_positive:
+            continue  # nothing is known against what was told, or is about to be
+        told = replace(told, details=_noted(told.details, alarming))
         if _goes_on(session, theirs, told, report_id, now):
             owed = True
             continue
@@ -103,7 +116,7 @@ def owe_notices(
             continue
         notice = Notice(
             study_id=study_id, report_id=report_id, target=target, message_id=new_id(),
-            reference=reference, finding=told.finding, details=dict(told.details),
+            reference=reference, finding=told.finding, details=told.details,
             corrects=any(_may_have_arrived(row) for row in theirs), state=NoticeState.PENDING,
             owed_at=now,
         )  # fmt: skip
@@ -112,6 +125,24 @@ def owe_notices(
         owe(session, JobKind.NOTIFY, notice.id, study_id, now, target)
         owed = True
     return owed
+
+
+def _alarming(theirs: Sequence[Row[Any]], told: Told) -> frozenset[int]:
+    """Give the images in which it is found, or was when they were last assessed."""
+    if not theirs:
+        return told.positive
+    before = theirs[-1].details.get(_POSITIVE, told.unassessed)  # not noted: it may be any
+    return told.positive | told.unassessed.intersection(before)
+
+
+def _remember(session: Session, notice: Row[Any], alarming: frozenset[int]) -> None:
+    details = _noted(notice.details, alarming)
+    if details != notice.details:
+        session.execute(_NOTE, {"notice": notice.id, "details": details})
+
+
+def _noted(details: Mapping[str, Any], alarming: frozenset[int]) -> dict[str, Any]:
+    return {**details, _POSITIVE: sorted(alarming)}
 
 
 def _goes_on(
@@ -128,7 +159,7 @@ def _goes_on(
         if last.job != JobState.LEASED:
             _withdraw(session, last)
         return False
-    news = {"finding": told.finding, "details": dict(told.details), "report_id": report_id}
+    news = {"finding": told.finding, "details": told.details, "report_id": report_id}
     session.execute(_CHANGE, {"notice": last.id, **news})
     if last.state == NoticeState.FAILED or last.job is None:  # another report, another chance
         session.execute(_MOVE, {"notice": last.id, "state": NoticeState.PENDING})
@@ -282,6 +313,7 @@ _IS_FOLLOWED = select(
 )
 _THE_NOTICE = update(notices).where(notices.c.id == bindparam("notice"))
 _MOVE = _THE_NOTICE.values(state=bindparam("state"))
+_NOTE = _THE_NOTICE.values(details=bindparam("details", type_=notices.c.details.type))
 _CHANGE = _THE_NOTICE.values(
     report_id=bindparam("report_id"),
     finding=bindparam("finding"),

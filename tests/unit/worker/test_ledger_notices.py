@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.ledgers import LEASE, Desk
 from worker import ledger, news
@@ -18,8 +20,9 @@ NOTIFY = JobKind.NOTIFY
 WEBHOOK, HL7 = "webhook", "hl7"
 
 
-def told(finding: str) -> Told:
-    return Told(finding, {"pneumonia": 0.9, "images": 1, "unassessed": 0, "flags": []})
+def told(finding: str, positive: Collection[int] = (), unassessed: Collection[int] = ()) -> Told:
+    details = {"pneumonia": 0.9, "images": 1, "unassessed": len(unassessed), "flags": []}
+    return Told(finding, details, frozenset(positive), frozenset(unassessed))
 
 
 class Telling:
@@ -30,7 +33,7 @@ class Telling:
         self.uid = desk.ready()
         self.revisions = itertools.count(1)
 
-    def report(self, finding: str) -> bool:
+    def report(self, finding: str, **images: Collection[int]) -> bool:
         """Save a report, as the first one or as a new revision, and owe what it gives cause for."""
         desk, revision = self.desk, next(self.revisions)
         if revision > 1:
@@ -42,7 +45,12 @@ class Telling:
         with desk.sessions() as session, session.begin():
             ledger.save_report(session, claim, new, [], desk.clock())
             owed: bool = ledger.owe_notices(
-                session, claim.study_id, told(finding), self.targets, desk.clock(), news.new_id
+                session,
+                claim.study_id,
+                told(finding, **images),
+                self.targets,
+                desk.clock(),
+                news.new_id,
             )
         return owed
 
@@ -111,6 +119,55 @@ def test_what_was_told_is_corrected_when_it_is_so_no_more_and_when_it_is_again(
         ("PRESENT", "SENT", False), ("UNDETERMINED", "SENT", True), ("PRESENT", "SENT", True),
     ]  # fmt: skip
     assert len({row.reference for row in telling.desk.all(Notice)}) == 1
+
+
+@pytest.mark.parametrize("finding", ["ABSENT", "UNDETERMINED", "NOT_ASSESSED"])
+def test_an_alarm_stands_until_its_images_are_assessed_again(
+    telling: Telling, finding: str
+) -> None:
+    telling.report("PRESENT", positive={1})
+    telling.send()
+    assert not telling.report(finding, unassessed={1, 2})
+    assert telling.notices() == [("PRESENT", "SENT", False)]
+    assert telling.report(finding, unassessed={2})
+    assert telling.notices()[1:] == [(finding, "PENDING", True)]
+
+
+def test_an_alarm_stands_for_images_that_became_positive_after_it_was_told(
+    telling: Telling,
+) -> None:
+    telling.report("PRESENT", positive={1})
+    telling.send()
+    assert not telling.report("PRESENT", positive={2})
+    assert not telling.report("ABSENT", unassessed={2})
+    assert not telling.report("ABSENT", unassessed={2})  # nor is it forgotten meanwhile
+    assert telling.report("ABSENT")
+
+
+def test_images_are_assessed_again_one_after_the_other(telling: Telling) -> None:
+    telling.report("PRESENT", positive={1, 2})
+    telling.send()
+    assert not telling.report("ABSENT", unassessed={1})
+    assert telling.report("ABSENT", unassessed={2})
+
+
+def test_an_alarm_that_is_still_owed_goes_though_its_image_was_not_assessed_again(
+    telling: Telling,
+) -> None:
+    telling.report("PRESENT", positive={1})
+    telling.report("ABSENT", unassessed={1})
+    telling.send()
+    assert telling.notices() == [("PRESENT", "SENT", False)]
+
+
+def test_a_notice_without_its_images_stands_until_all_are_assessed(telling: Telling) -> None:
+    telling.report("PRESENT", positive={1})
+    telling.send()
+    with telling.desk.sessions() as session, session.begin():
+        notice = session.scalars(select(Notice)).one()
+        notice.details = {k: v for k, v in notice.details.items() if k != "positive"}
+    assert not telling.report("ABSENT", unassessed={2})
+    assert telling.report("ABSENT")
 
 
 def test_a_notice_that_was_never_sent_is_replaced_and_nothing_is_corrected(

@@ -25,7 +25,7 @@ from worker.notice import Answer, News, NoticeRefused, TargetAway
 from worker.notifying import AT_ONCE, MOST_DEATHS
 from worker.settings_notify import NotifyField
 from worker.states import JobKind
-from worker.tables import Notice, Outage, Report, Study
+from worker.tables import Instance, Notice, Outage, Report, Study
 from worker.worklist import Wanted
 
 ABSENT = Prediction(0.1, 0.05, 0.05, "ABSENT")
@@ -179,6 +179,43 @@ def test_another_answer_is_told_as_a_correction(ward: Telling) -> None:
     first, second = ward.tell.told
     assert first.reference == second.reference
     assert first.message_id != second.message_id
+
+
+def test_an_alarm_is_not_withdrawn_because_its_image_could_not_be_assessed(ward: Telling) -> None:
+    study = ward.reported()
+    ward.notify()
+    ward.classifier.answer = ABSENT
+    ward.receive(chest(study))
+    ward.report_it()
+    path = ward.archive.absolute(ward.all(Instance)[0].path)
+    whole = path.read_bytes()
+    _replace(path, whole[:-8])
+    ward.requeue(study)
+    ward.report_it()
+    assert [bool(reason) for reason in ward.reasons()] == [True, False]
+    assert ward.notify() == 0
+    assert ward.notices() == [("PRESENT", "SENT")]
+    _replace(path, whole)
+    ward.requeue(study)
+    ward.report_it()
+    ward.notify()
+    assert ward.notices() == [("PRESENT", "SENT"), ("ABSENT", "SENT")]
+    assert ward.tell.told[-1].unassessed == 0
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.unlink()
+    path.write_bytes(data)
+
+
+def test_an_image_that_never_gave_cause_does_not_hold_a_correction_up(ward: Telling) -> None:
+    study = ward.reported()
+    ward.receive(chest(study, PatientAge="060Y"))
+    ward.report_it()
+    ward.notify()
+    ward.again(study, ABSENT)
+    ward.notify()
+    assert [(n.finding, n.unassessed) for n in ward.tell.told] == [("PRESENT", 1), ("ABSENT", 1)]
 
 
 def test_the_same_answer_is_not_told_again(ward: Telling) -> None:

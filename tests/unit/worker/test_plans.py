@@ -294,7 +294,8 @@ def _notify(ask: Ask) -> None:
     ask("save_unsent", lambda s: ledger.save_unsent(s, other, 503, "away", NOW))
     told = ask("news.told", lambda s: news.told(s, 7))
     for case, finding in {"no more": "ABSENT", "again": "PRESENT"}.items():
-        changed = replace(told, finding=finding)
+        positive = told.positive if finding == "PRESENT" else frozenset()
+        changed = replace(told, finding=finding, positive=positive)
         ask(f"owe_notices: {case}", lambda s, told=changed: ledger.owe_notices(
             s, 7, told, ["webhook"], NOW, news.new_id))  # fmt: skip
 
