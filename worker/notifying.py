@@ -186,10 +186,10 @@ class _Failure:
 
     @property
     def left(self) -> bool:
-        """Whether anything may have been sent."""
+        """Whether it may have arrived: something was sent, and not refused."""
         if isinstance(self.error, TargetAway):
             return self.error.reached
-        return self.begun and not isinstance(self.error, _ELSEWHERE)
+        return self.begun and not isinstance(self.error, (NoticeRefused, *_ELSEWHERE))
 
 
 def _save_unsent(desk: Desk, claim: Claim, target: str, failure: _Failure) -> bool:

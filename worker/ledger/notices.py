@@ -4,7 +4,8 @@ A notice is owed in the transaction that saves the report which gives cause for 
 of a study once, and again only when the answer changes between positive and not: then the notice
 says that it corrects another. An alarm is not withdrawn because nobody looked: it stands until each
 image that gave cause for it has been assessed again. What is not certain to have arrived counts as
-told and not told: it is corrected where it does not hold any more, and told where it does.
+told and not told: it is corrected where it does not hold any more, and told where it does. So a try
+is counted before it begins, and taken back when it is certain that nothing was taken.
 """
 
 from __future__ import annotations
@@ -150,13 +151,14 @@ def _goes_on(
 ) -> bool:
     """Have a notice that is still owed tell of the new report; withdraw it if it is true no more.
 
-    One that is on its way just now is left alone: what follows it comes after it.
+    One that is on its way just now is left alone: what follows it comes after it. One that is
+    claimed and waits for its turn is not on its way, and its claim is worth nothing then.
     """
     last = theirs[-1] if theirs else None
     if last is None or last.state not in (NoticeState.PENDING, NoticeState.FAILED):
         return False
     if _is_positive(last) != told.is_positive:
-        if last.job != JobState.LEASED:
+        if last.job != JobState.LEASED or not last.attempts:
             _withdraw(session, last)
         return False
     news = {"finding": told.finding, "details": told.details, "report_id": report_id}
@@ -192,9 +194,7 @@ def _known(theirs: Sequence[Row[Any]]) -> bool | None:
 
 
 def _may_have_arrived(row: Row[Any]) -> bool:
-    if row.state in (NoticeState.PENDING, NoticeState.SUPERSEDED):
-        return bool(row.attempts or row.deaths or row.job == JobState.LEASED)
-    return bool(row.state == NoticeState.SENT)
+    return bool(row.attempts or row.state == NoticeState.SENT)
 
 
 def _is_positive(row: Row[Any]) -> bool:
@@ -205,7 +205,9 @@ def _is_positive(row: Row[Any]) -> bool:
 
 
 def notice_to_send(session: Session, claim_: Claim) -> ToSend | None:
-    """Give a claimed notice with its report; withdraw it (None) if another one follows it.
+    """Give a claimed notice with its report, and count the try: from now on it may have arrived.
+
+    It is withdrawn (None) if another one follows it.
 
     Raises
     ------
@@ -219,8 +221,8 @@ def notice_to_send(session: Session, claim_: Claim) -> ToSend | None:
     if session.scalar(_IS_FOLLOWED, _place(notice)):
         settle(session, claim_)
         notice.state = NoticeState.SUPERSEDED
-        notice.attempts += claim_.deaths  # each of them may have sent it
         return None
+    notice.attempts += 1
     report = session.get_one(Report, notice.report_id)
     model = session.get_one(Model, report.model_id)
     return ToSend(notice, report, model, study.study_instance_uid, study.patient_id)
@@ -268,23 +270,22 @@ def save_unsent(
     begun
         Whether it came to a try at all, so that there is an answer to be shown.
     left
-        Whether anything was sent, so that it may have arrived.
+        Whether it may have arrived; if not, the try is taken back.
     """
     if due_at is not None:
         saved = put_back(session, claim_, due_at, answer, counts=counts)
     else:
         saved = bury(session, claim_, answer)
     if saved and begun:
-        session.execute(_ANSWER, _answered(claim_, status, answer, left=left))
+        session.execute(_ANSWER, _answered(claim_, status, answer))
+    if saved and not left:
+        session.execute(_TAKE_BACK, {"notice": claim_.subject_id})
     if saved and due_at is None:
         session.execute(_MOVE, {"notice": claim_.subject_id, "state": NoticeState.FAILED})
 
 
-def _answered(
-    claim_: Claim, status: int | None, answer: str, *, left: bool = True
-) -> dict[str, object]:
-    said = {"last_status": status, "last_answer": answer}
-    return {"notice": claim_.subject_id, "left": int(left), **said}
+def _answered(claim_: Claim, status: int | None, answer: str) -> dict[str, object]:
+    return {"notice": claim_.subject_id, "last_status": status, "last_answer": answer}
 
 
 # --- the statements --------------------------------------------------------------------------
@@ -298,7 +299,6 @@ _OF_STUDY: Select[Any] = (
             "attempts", "sent_at", "owed_at",
         ],
         select(jobs.c.state).where(*_JOB).scalar_subquery().label("job"),
-        func.coalesce(select(jobs.c.deaths).where(*_JOB).scalar_subquery(), 0).label("deaths"),
     )
     .where(notices.c.study_id == bindparam("study"))
     .order_by(notices.c.id)
@@ -320,10 +320,9 @@ _CHANGE = _THE_NOTICE.values(
     details=bindparam("details", type_=notices.c.details.type),
 )
 _ANSWER = _THE_NOTICE.values(
-    attempts=notices.c.attempts + bindparam("left"),
-    last_status=bindparam("last_status"),
-    last_answer=bindparam("last_answer"),
+    last_status=bindparam("last_status"), last_answer=bindparam("last_answer")
 )
+_TAKE_BACK = _THE_NOTICE.values(attempts=notices.c.attempts - 1)
 _SENT = _THE_NOTICE.values(
     state=NoticeState.SENT, sent_at=bindparam("now", type_=notices.c.sent_at.type)
 )

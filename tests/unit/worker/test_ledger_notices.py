@@ -58,15 +58,19 @@ class Telling:
         (claim,) = self.desk.claim(NOTIFY, 1, destination=target)
         return claim
 
-    def send(self, target: str = WEBHOOK) -> Any:
+    def begin(self, target: str = WEBHOOK) -> Claim:
         claim = self.claim(target)
         assert self.desk.do(ledger.notice_to_send, claim) is not None
+        return claim
+
+    def send(self, target: str = WEBHOOK) -> Any:
+        claim = self.begin(target)
         self.desk.do(ledger.save_sent, claim, 204, "taken", self.desk.clock())
         return claim
 
     def fail(self, *, left: bool = True, for_good: bool = False, target: str = WEBHOOK) -> None:
         due_at = None if for_good else self.desk.clock()
-        self.desk.do(ledger.save_unsent, self.claim(target), 503, "away", due_at, left=left)
+        self.desk.do(ledger.save_unsent, self.begin(target), 503, "away", due_at, left=left)
 
     def notices(self, target: str = WEBHOOK) -> list[tuple[str, str, bool]]:
         rows = [row for row in self.desk.all(Notice) if row.target == target]
@@ -217,7 +221,7 @@ def test_what_may_not_have_arrived_is_told_when_it_is_so_again(telling: Telling)
 
 def test_a_correction_never_overtakes_what_is_on_its_way(telling: Telling) -> None:
     telling.report("PRESENT")
-    claim = telling.claim()
+    claim = telling.begin()
     assert telling.report("ABSENT")
     desk = telling.desk
     assert desk.claim(NOTIFY, 1, destination=WEBHOOK) == []
@@ -228,7 +232,7 @@ def test_a_correction_never_overtakes_what_is_on_its_way(telling: Telling) -> No
 
 def test_an_old_notice_never_follows_a_correction(telling: Telling) -> None:
     telling.report("PRESENT")
-    claim, desk = telling.claim(), telling.desk
+    claim, desk = telling.begin(), telling.desk
     telling.report("ABSENT")
     desk.clock.forward(LEASE.total_seconds() + 1)  # its worker died, perhaps after it had sent it
     telling.send()
@@ -269,12 +273,77 @@ def test_what_was_refused_is_tried_with_the_next_report_and_not_corrected(
     telling: Telling,
 ) -> None:
     telling.report("PRESENT")
-    telling.fail(for_good=True)
+    telling.fail(left=False, for_good=True)
     assert not telling.report("ABSENT")
     assert telling.notices() == [("PRESENT", "FAILED", False)]
     assert telling.report("PRESENT")
     telling.send()
     assert telling.notices() == [("PRESENT", "SENT", False)]
+
+
+def test_a_lost_correction_that_was_refused_then_is_told_again(telling: Telling) -> None:
+    telling.report("PRESENT")
+    telling.send()
+    telling.report("ABSENT")
+    telling.fail()  # it may have arrived
+    telling.fail(left=False, for_good=True)
+    assert telling.report("PRESENT")
+    telling.send()
+    assert telling.notices()[1:] == [("ABSENT", "FAILED", True), ("PRESENT", "SENT", True)]
+
+
+@pytest.mark.parametrize("decision", ["none", "discard", "requeue"])
+def test_a_lost_notice_that_was_refused_then_is_corrected(telling: Telling, decision: str) -> None:
+    desk = telling.desk
+    telling.report("PRESENT")
+    telling.fail()  # it may have arrived
+    telling.fail(left=False, for_good=True)
+    if decision == "discard":
+        desk.do(ledger.discard, telling.uid, "phoned", "anna", desk.clock())
+    elif decision == "requeue":
+        desk.do(ledger.requeue, telling.uid, desk.clock())
+    assert telling.report("ABSENT")
+    telling.send()
+    assert telling.notices()[1:] == [("ABSENT", "SENT", True)]
+
+
+@pytest.mark.parametrize("then", ["withdrawn", "given up", "handed back"])
+def test_what_a_lost_worker_may_have_sent_is_not_forgotten(telling: Telling, then: str) -> None:
+    desk = telling.desk
+    telling.report("PRESENT")
+    lost = telling.begin()
+    desk.clock.forward(LEASE.total_seconds() + 1)  # it died, or stood still
+    if then == "handed back":
+        heir = telling.begin()
+        desk.do(ledger.hand_back, lost, desk.clock(), "late", counts=True)
+        desk.do(ledger.save_unsent, heir, None, "away", desk.clock(), left=False)
+    else:
+        telling.fail(left=False, for_good=then == "given up")
+    assert telling.report("ABSENT")
+    telling.report("PRESENT")  # withdraws the correction
+    assert telling.report("ABSENT")
+    telling.send()
+    assert telling.notices()[-1] == ("ABSENT", "SENT", True)
+
+
+def test_a_refused_notice_is_not_taken_for_one_that_arrived(telling: Telling) -> None:
+    telling.report("PRESENT")
+    telling.fail(left=False, for_good=True)
+    assert telling.desk.one(Notice).attempts == 0
+    telling.report("ABSENT")
+    assert telling.notices() == [("PRESENT", "FAILED", False)]
+
+
+def test_a_notice_that_only_waits_for_its_turn_is_withdrawn(telling: Telling) -> None:
+    telling.report("PRESENT")
+    waiting = telling.claim()
+    assert not telling.report("ABSENT")
+    with pytest.raises(LeaseLost):
+        telling.desk.do(ledger.notice_to_send, waiting)
+    assert telling.notices() == [("PRESENT", "SUPERSEDED", False)]
+    assert telling.report("PRESENT")
+    telling.send()
+    assert telling.notices()[1:] == [("PRESENT", "SENT", False)]
 
 
 def test_a_lost_lease_saves_nothing(telling: Telling) -> None:

@@ -375,6 +375,37 @@ def test_a_refusal_is_a_dead_letter_at_once_and_the_next_notice_goes(ward: Telli
     assert ward.notices() == [("PRESENT", "SENT"), ("PRESENT", "SENT")]
 
 
+def test_a_notice_that_came_through_before_it_was_refused_is_corrected(ward: Telling) -> None:
+    away, refused = TargetAway("no answer in time"), NoticeRefused("the webhook answered 410", 410)
+    ward.tell.answers = [away, refused]
+    study = ward.reported()
+    for _ in range(2):
+        ward.notify()
+        ward.clock.forward(60)
+    assert ward.notices() == [("PRESENT", "FAILED")]
+    ward.again(study, ABSENT)
+    ward.notify()
+    assert ward.notices() == [("PRESENT", "FAILED"), ("ABSENT", "SENT")]
+    assert ward.tell.told[-1].corrects
+
+
+def test_a_notice_that_was_refused_alone_is_not_corrected(ward: Telling) -> None:
+    ward.tell.answers = [NoticeRefused("the webhook answered 410", 410)]
+    study = ward.reported()
+    ward.notify()
+    ward.again(study, ABSENT)
+    assert ward.notices() == [("PRESENT", "FAILED")]
+
+
+def test_what_becomes_untrue_while_it_waits_behind_another_is_not_sent(ward: Telling) -> None:
+    ward.reported()
+    waits = ward.reported()
+    ward.tell.answers = [lambda: ward.again(waits, ABSENT)]
+    assert ward.notify() == 2
+    assert ward.notices() == [("PRESENT", "SENT"), ("PRESENT", "SUPERSEDED")]
+    assert ward.notify() == 0
+
+
 def test_a_wrong_setting_is_waited_for_until_it_is_right(ward: Telling) -> None:
     ward.tell.answers = [ConfigurationError("CXR_WEBHOOK_SECRET_FILE", "cannot be read")]
     ward.reported()
