@@ -109,8 +109,7 @@ def _notify_one(desk: Desk, claim: Claim, target: str, send: Send, record: Recor
     begun = False
     try:
         news = news_of(desk.archive, to_send, desk.settings.notify_fields)
-        if to_send.notice.last_answer is None:  # each other try tells the same to the same
-            record(*_exports(desk, to_send, target, news))
+        record(*_exports(desk, to_send, target, news))  # whom it tells, and what, may be set anew
         begun = True
         with timed(Stage.NOTIFY):
             answer = send(desk.settings, news)

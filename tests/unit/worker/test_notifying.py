@@ -284,19 +284,39 @@ def test_every_field_that_may_be_chosen_is_found_in_the_report(
     assert set(ward.tell.told[0].fields) == {*NotifyField, "issuer_of_patient_id"}
 
 
-def test_each_notice_is_in_the_audit_trail_once_before_it_leaves(ward: Telling) -> None:
+def test_each_try_is_in_the_audit_trail_before_it_leaves(ward: Telling) -> None:
     seen: list[int] = []
-    ward.tell.answers = [lambda: seen.append(ward.audited().count("110106"))]
-    ward.tell.answers.insert(0, TargetAway("away", 503))
+
+    def look() -> None:
+        seen.append(ward.audited().count("110106"))  # Export
+        if len(seen) == 1:
+            raise TargetAway("away", 503)
+
+    ward.tell.answers = [look, look]
     study = ward.reported(**PATIENT)
     ward.notify()
     ward.clock.forward(60)
     ward.notify()
-    assert seen == [1]
+    assert seen == [1, 2]
     trail = ward.audited()
-    assert trail.count("110106") == 1  # Export
     for words in (study, PATIENT["PatientID"], "notice by https://alerts.example.org"):
         assert words in trail
+
+
+def test_what_is_set_anew_between_tries_is_in_the_audit_trail(ward: Telling) -> None:
+    ward.tell.answers = [TargetAway("away", 503)]
+    ward.reported(**PATIENT)
+    ward.notify()
+    assert "patient_name" not in ward.audited()
+    ward.clock.forward(60)
+    anew = {
+        "webhook_url": "https://other.example.org",
+        "notify_fields": (NotifyField.PATIENT_NAME,),
+    }
+    ward.desk = replace(ward.desk, settings=ward.settings.model_copy(update=anew))
+    ward.notify()
+    assert ward.tell.told[-1].fields == {"patient_name": PATIENT["PatientName"]}
+    assert "notice by https://other.example.org with patient_name" in ward.audited()
 
 
 def test_what_cannot_be_recorded_does_not_leave(ward: Telling) -> None:
