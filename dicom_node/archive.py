@@ -292,9 +292,17 @@ class Archive:
             raise ValueError("the path leads out of the archive")
         return full
 
-    def stays(self, path: str) -> bool:  # noqa: ARG002  who removes it sees how young it is
-        """Tell that what was written is not removed: whoever would do so gives it back."""
-        return True
+    def stays(self, path: str) -> bool:
+        """Tell, once its row is committed, that what was just written was not removed meanwhile.
+
+        It may have been: the rows that named it before may have gone with the file.
+
+        Raises
+        ------
+        OSError
+            When the disk does not say.
+        """
+        return self.has(path)
 
     def has(self, path: str) -> bool:
         """Tell whether a stored file is there."""

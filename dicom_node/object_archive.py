@@ -62,8 +62,6 @@ class ObjectArchive:
         self.spool = spool
         self.reserve_bytes = reserve_bytes
         self._marked_at = -MARK_GOOD_S
-        # What was there already as it came again: somebody may have been about to remove it.
-        self._met: set[str] = set()
 
     def make(self) -> None:
         """Put the mark into the bucket, which must exist.
@@ -164,7 +162,6 @@ class ObjectArchive:
         try:
             self.objects.put(path, data, found.sha256, anew=True)
         except FileExistsError:
-            self._met.add(path)
             if not self._is_same_and_young(path, found):
                 self.objects.put(path, data, found.sha256, anew=False)
         return replace(found, path=path)
@@ -185,17 +182,14 @@ class ObjectArchive:
     def stays(self, path: str) -> bool:
         """Tell, once its row is committed, that what was just written was not removed meanwhile.
 
-        Only what was there before may have been: who removes it gives it back where it has a row,
-        and else we see here that it is gone.
+        Whoever removes it gives it back where it has a row, and else we see here that it is gone.
+        It is asked for always: not every store tells that an object was there before.
 
         Raises
         ------
         OSError
             When the store does not answer.
         """
-        if path not in self._met:
-            return True
-        self._met.discard(path)
         return self.has(path)
 
     def has(self, path: str) -> bool:

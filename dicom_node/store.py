@@ -42,7 +42,10 @@ class Store(Protocol):
         """Store what was drafted, as `write` does."""
 
     def stays(self, path: str) -> bool:
-        """Tell, once its row is committed, that what was just written was not removed meanwhile."""
+        """Tell, once its row is committed, that what was just written was not removed meanwhile.
+
+        Nothing is acknowledged before that: where it cannot be told, this raises.
+        """
 
     def has(self, path: str) -> bool:
         """Tell whether a stored file is there."""
