@@ -5,8 +5,7 @@ Everything may be done twice, and by several at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from dicom_node import folder_clearance, object_clearance
@@ -15,11 +14,31 @@ from dicom_node.found import Found
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.store import Store
 
-__all__ = ["EMPTY_S", "Found", "files_in", "remove", "remove_unnamed", "size_of", "walk"]
+__all__ = [
+    "EMPTY_S", "Found", "files_in", "portions", "remove", "remove_unnamed", "require", "sizes_of",
+    "walk",
+]  # fmt: skip
 
 
 def _way(archive: Store) -> Any:
     return object_clearance if isinstance(archive, ObjectArchive) else folder_clearance
+
+
+def require(archive: Store) -> None:
+    """See that the archive is there and answers, before anybody else waits for that.
+
+    Raises
+    ------
+    OSError
+        When the archive is away (``ENODEV``), or a bucket does not answer.
+    """
+    _way(archive).require(archive)
+
+
+def portions(archive: Store, paths: Sequence[str]) -> list[Sequence[str]]:
+    """Divide files into those that are best removed together: in a bucket each is a request."""
+    divided: list[Sequence[str]] = _way(archive).portions(paths)
+    return divided
 
 
 def remove(archive: Store, paths: Collection[str]) -> None:
@@ -33,13 +52,20 @@ def remove(archive: Store, paths: Collection[str]) -> None:
     _way(archive).remove(archive, paths)
 
 
-def size_of(archive: Store, paths: Collection[str]) -> int:
-    """Return the size of stored files together; of those that are gone it is nothing."""
-    size = 0
+def sizes_of(archive: Store, paths: Collection[str]) -> dict[str, int]:
+    """Give the sizes of stored files, but of those that are gone.
+
+    An archive that does not answer is asked no more: what is not known then is left out.
+    """
+    sizes: dict[str, int] = {}
     for path in paths:
-        with suppress(OSError):
-            size += archive.size(path)
-    return size
+        try:
+            sizes[path] = archive.size(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            break
+    return sizes
 
 
 def walk(archive: Store) -> Iterator[Found]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,17 @@ from dicom_node.found import Found, aside_of
 
 # How long a folder stays that is empty: longer than anybody remembers that it is durable.
 EMPTY_S = 86_400.0
+
+
+def require(archive: Archive) -> None:
+    """See that the archive is there; raises as `remove` does."""
+    with archive.opened():
+        pass
+
+
+def portions(paths: Sequence[str]) -> list[Sequence[str]]:
+    """Leave files together: their folder is made durable once."""
+    return [paths]
 
 
 def remove(archive: Archive, paths: Collection[str]) -> None:
@@ -47,8 +58,7 @@ def walk(archive: Archive) -> Iterator[Found]:
     OSError
         When the archive is away (``ENODEV``).
     """
-    with archive.opened():
-        pass
+    require(archive)
     for folder in _folders(archive.root):
         inner = _folders(folder) if folder.name == QUARANTINE else [folder]
         for each in inner:

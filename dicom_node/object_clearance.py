@@ -6,12 +6,25 @@ stored it again meanwhile sees, once it is in a row, that it is gone (`ObjectArc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
 from dicom_node.archive import MARK
 from dicom_node.found import Found, aside_of
 from dicom_node.object_archive import ObjectArchive
+
+
+def require(archive: ObjectArchive) -> None:
+    """Ask the store for the mark, also where it was there a moment ago; raises as `remove` does."""
+    archive.require(good_s=0)
+
+
+def portions(paths: Sequence[str]) -> list[Sequence[str]]:
+    """Divide files into one each: each is a request, between which somebody may look at the clock.
+
+    There is a request for a thousand, but not in all that speaks like S3.
+    """
+    return [[path] for path in paths]
 
 
 def remove(archive: ObjectArchive, paths: Collection[str]) -> None:

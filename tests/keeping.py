@@ -30,8 +30,8 @@ class Attic(Ward):
     def __init__(self, folder: Path, sessions: sessionmaker[Session], **environ: str) -> None:
         super().__init__(folder, sessions, **environ)
         self.record = node.recorder(
-            sessions, self.settings.quiet_s, self.bells, self.clock, is_there=self.archive.has,
-            stays=self.archive.stays,
+            sessions, self.settings.quiet_s, self.bells, self.clock,
+            is_there=node.look_within(self.archive), stays=self.archive.stays,
         )  # fmt: skip
         self.keeper = retention.Keeper(self.desk)
 

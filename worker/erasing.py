@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
-from dicom_node.clearance import size_of
 from worker import ledger
 from worker.desk import Desk
 from worker.reading import ArchiveAway
-from worker.removing import finish
+from worker.removing import finish, sizes
 from worker.tables import Removal, Study
 
 
@@ -37,9 +35,9 @@ def erase(
     tuple
         The study's UID; what was removed, None when it owes work; why files stay for now, or "".
     """
-    size = partial(size_of, desk.archive)
     for study in studies:
         uid, now = study.study_instance_uid, desk.clock()
+        size = sizes(desk, study.id)
         with desk.sessions() as session, session.begin():
             # Taken first, so that nothing becomes owed between the look and the deed.
             owes = ledger.is_owed(session, study.id, now - desk.silence, hold=True)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from dicom_node.archive import Archive
 from dicom_node.correlation import about
 from dicom_node.records import Commitment, Outcome, Received
 from dicom_node.storage_scp import (
@@ -60,7 +61,8 @@ def recorder(
         What one of several threads must have to write: SQLite has one writer at a time, and lets
         the others sleep for up to a tenth of a second before they look again.
     is_there
-        Tells whether the archive has a file, where it may have been removed meanwhile.
+        Tells whether the archive has a file, where it may have been removed meanwhile; it is asked
+        while others wait for the row, see `look_within`.
     stays
         Tells, once a row names it, that a file was not removed since it was written.
     """
@@ -83,6 +85,14 @@ def recorder(
         return outcome
 
     return record
+
+
+def look_within(archive: Store) -> Callable[[str], bool]:
+    """Give what tells within a transaction whether a file is there.
+
+    A bucket may be silent for a minute, and is not asked before the commit: that it stays does.
+    """
+    return archive.has if isinstance(archive, Archive) else lambda _: True
 
 
 @lru_cache(maxsize=1024)
@@ -179,7 +189,9 @@ def start(
     reading = reading or sessions
     turn = threading.Lock() if settings.database_url.startswith("sqlite") else nullcontext()
     services = Services(
-        record=recorder(sessions, settings.quiet_s, ring, clock, turn, archive.has, archive.stays),
+        record=recorder(
+            sessions, settings.quiet_s, ring, clock, turn, look_within(archive), archive.stays
+        ),
         on_association_closed=closer(sessions, ring, clock),
         failure_of=holdings.committer(reading, archive),
         on_commitment=taker(sessions, clock),

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Collection, Sequence
 
 from dicom_node.archive import QUARANTINE
-from dicom_node.clearance import Found, files_in, remove, remove_unnamed
+from dicom_node.clearance import (
+    Found,
+    files_in,
+    portions,
+    remove,
+    remove_unnamed,
+    require,
+    sizes_of,
+)
 from worker import ledger
 from worker.desk import Desk
 from worker.reading import ArchiveAway
@@ -18,10 +27,27 @@ from worker.tables import Removal
 
 log = logging.getLogger(__name__)
 
-# How many files go while a study's row is held.
-FILES_AT_ONCE = 50
+# How many files go while a study's row is held, and for how long it is before the next file has to
+# wait: SQLite holds up all writers meanwhile, and PostgreSQL ends what rests for a minute.
+FILES_AT_ONCE, HELD_S = 50, 5.0
 # What is erased with a study though no row names it: a node that wrote it has recorded it by then.
 ERASED_AFTER_S = 3600.0
+
+
+def sizes(desk: Desk, study_id: int | None) -> Callable[[Collection[str]], int]:
+    """Ask how large the reports of a study are, before its row is held; what is not known is 0.
+
+    Parameters
+    ----------
+    study_id : int or None
+        None asks for nothing: the sizes of images are in their rows.
+    """
+    known: dict[str, int] = {}
+    if study_id is not None:
+        with desk.sessions() as session:
+            paths = ledger.unsized(session, study_id)
+        known = sizes_of(desk.archive, sorted(paths))
+    return lambda paths: sum(known.get(path, 0) for path in paths)
 
 
 def finish(desk: Desk, removal: Removal) -> None:
@@ -34,21 +60,49 @@ def finish(desk: Desk, removal: Removal) -> None:
     """
     if removal.kind == RemovalKind.RESULTS and removal.cause == RemovalCause.ERASED:
         _remove_leftovers(desk, removal)
-    while True:
-        with desk.sessions() as session, session.begin():
-            paths = ledger.leaving(session, removal, FILES_AT_ONCE)
-            if not paths:
-                ledger.finish_removal(session, removal, desk.clock())
-                break
-            try:
-                remove(desk.archive, paths)
-            except OSError as error:
-                raise ArchiveAway.because(error) from error
-            ledger.save_gone(session, removal, paths)
+    while not _is_through(desk, removal):
+        try:
+            require(desk.archive)  # here nobody waits with us until it answers
+        except OSError as error:
+            raise ArchiveAway.because(error) from error
+        _remove_some(desk, removal)
     log.info(
         "%s of study %s removed: %d, %d bytes (%s)", removal.kind.lower(),
         removal.study_instance_uid, removal.count, removal.size_bytes, removal.cause.lower(),
     )  # fmt: skip
+
+
+def _is_through(desk: Desk, removal: Removal) -> bool:
+    """Tell whether all files of a removal are gone; then its rows go, too."""
+    with desk.sessions() as session, session.begin():
+        if ledger.leaving(session, removal, 1):
+            return False
+        ledger.finish_removal(session, removal, desk.clock())
+        return True
+
+
+def _remove_some(desk: Desk, removal: Removal) -> None:
+    with desk.sessions() as session, session.begin():
+        # What comes again is entered while nobody has the row: it is no longer among these then.
+        gone, error = _removed(desk, ledger.leaving(session, removal, FILES_AT_ONCE))
+        if gone:
+            ledger.save_gone(session, removal, gone)
+    if error is not None:
+        raise ArchiveAway.because(error) from error
+
+
+def _removed(desk: Desk, paths: Sequence[str]) -> tuple[list[str], OSError | None]:
+    """Remove files for a few seconds; give those that are gone, and what was in the way."""
+    began_at, gone = time.monotonic(), list[str]()
+    for few in portions(desk.archive, paths):
+        try:
+            remove(desk.archive, few)
+        except OSError as error:
+            return gone, error
+        gone += few
+        if time.monotonic() - began_at > HELD_S:
+            break
+    return gone, None
 
 
 def finish_removals(desk: Desk, study_instance_uid: str) -> None:

@@ -11,16 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 
-from dicom_node.clearance import size_of
 from worker import ledger
 from worker.database import READS_ONLY
 from worker.desk import Desk
 from worker.ledger import Place, Rule
 from worker.measuring import Measure
 from worker.reading import ArchiveAway
-from worker.removing import finish
+from worker.removing import finish, sizes
 from worker.settings import Settings
 from worker.states import RemovalCause, RemovalKind
 from worker.tables import Removal
@@ -113,7 +111,7 @@ def take(desk: Desk, rule: Rule, study_id: int, person: str) -> Removal | None:
     """
     if not desk.archive.is_there():
         raise ArchiveAway("the archive is not there")
-    size = partial(size_of, desk.archive)
+    size = sizes(desk, study_id if rule.kind is RemovalKind.REPORTS else None)
     with desk.sessions() as session, session.begin():
         removal = ledger.begin_removal(session, study_id, rule, desk.clock(), size, person)
     if removal is not None:

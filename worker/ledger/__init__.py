@@ -96,6 +96,7 @@ from worker.ledger.retention import (
     bytes_kept,
     may_go,
     oldest,
+    unsized,
 )
 from worker.ledger.verdicts import (
     NewVerdict,
@@ -193,6 +194,7 @@ __all__ = [
     "take_death_back",
     "unfinished",
     "unfinished_of",
+    "unsized",
     "verdicts_of",
     "was_removed",
 ]

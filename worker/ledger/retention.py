@@ -194,17 +194,23 @@ def mark(
     Parameters
     ----------
     size_of : callable
-        Gives the size of files whose rows do not say it.
+        Gives the size of files whose rows do not say it; at once, as the row is held.
     """
     values = {"study": study_id, "now": now}
     if kind is RemovalKind.IMAGES:
         sizes = session.scalars(_IMAGES_KEPT, values).all()
         session.execute(_MARK_IMAGES, values)
         return len(sizes), sum(sizes)
-    paths = {*session.scalars(_REPORTS_KEPT, values), *session.scalars(_ALONG_KEPT, values)}
+    paths = unsized(session, study_id)
     session.execute(_MARK_REPORTS, values)
     session.execute(_MARK_ALONG, values)
     return len(paths), size_of(paths)
+
+
+def unsized(session: Session, study_id: int) -> set[str]:
+    """Name the files that are kept of a study and whose rows do not say their size."""
+    values = {"study": study_id}
+    return {*session.scalars(_REPORTS_KEPT, values), *session.scalars(_ALONG_KEPT, values)}
 
 
 def bytes_kept(session: Session, study_id: int) -> int:

@@ -16,7 +16,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.archive import MARK, QUARANTINE, Archive
-from dicom_node.clearance import Found, files_in, remove, remove_unnamed, size_of, walk
+from dicom_node.clearance import Found, files_in, remove, remove_unnamed, sizes_of, walk
 from dicom_node.errors import InvalidInstance
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.objects import Objects
@@ -251,10 +251,10 @@ def test_what_is_not_there_cannot_be_quarantined(archive: Store) -> None:
 
 def test_stored_files_are_removed_and_those_that_are_gone_are_no_matter(archive: Store) -> None:
     stored = [archive.write(STUDY, f"{UID}.{n}", b"x" * n).path for n in (1, 2, 3)]
-    assert size_of(archive, stored) == 6
+    assert sum(sizes_of(archive, stored).values()) == 6
     remove(archive, [*stored[:2], "9.9/8.8.0123456789abcdef.dcm"])
     remove(archive, stored[:2])
-    assert size_of(archive, stored) == 3
+    assert sum(sizes_of(archive, stored).values()) == 3
     assert paths(archive) == stored[2:]
 
 

@@ -78,8 +78,8 @@ class Store:
         is_sqlite = desk.settings.database_url.startswith("sqlite")
         turn: AbstractContextManager[Any] = _TURN if is_sqlite else nullcontext()
         self._record = node.recorder(
-            desk.sessions, desk.settings.quiet_s, announce, desk.clock, turn, archive.has,
-            archive.stays,
+            desk.sessions, desk.settings.quiet_s, announce, desk.clock, turn,
+            node.look_within(archive), archive.stays,
         )  # fmt: skip
         self._end = node.closer(desk.sessions, announce)
         self._file: IncomingFile | None = None
