@@ -109,8 +109,7 @@ def read_search(
     keys, about = _sorted_out(parameters)
     identifier, unknown = Dataset(), []
     supported = attributes_of(level)
-    for name, value in [*keys, *within.items()]:
-        path = _path(name)
+    for path, value in _once([*within.items(), *keys]):
         if path[0] in supported:
             _put(identifier, path, value)
         else:
@@ -131,19 +130,29 @@ def read_search(
 def _sorted_out(
     parameters: Iterable[tuple[str, str]],
 ) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
-    """Tell keys from what else is said; a key comes once (8.3.4.1)."""
-    keys: dict[str, str] = {}
+    """Tell keys from what else is said."""
+    keys: list[tuple[str, str]] = []
     about: dict[str, list[str]] = {name: [] for name in _ABOUT}
     for name, value in parameters:
         if name in about:
             about[name].append(value)
-        elif name in keys:
-            raise HTTPException(400, "Each attribute is given once, with all its values.")
         else:
-            keys[name] = value
+            keys.append((name, value))
     if len(keys) > _MOST_KEYS:
         raise HTTPException(400, f"At most {_MOST_KEYS} attributes are matched.")
-    return list(keys.items()), about
+    return keys, about
+
+
+def _once(keys: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
+    """Read the names of keys; each comes once, by whatever name, or in the path (8.3.4.1)."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, value in keys:
+        path = tuple(_path(name))
+        if path in found:
+            words = f"{'.'.join(path)} is given twice; give it once, with all its values."
+            raise HTTPException(400, words)
+        found[path] = value
+    return [(list(path), value) for path, value in found.items()]
 
 
 def _path(name: str) -> list[str]:

@@ -96,7 +96,8 @@ def _answer(
     kind = accept.require(request, accept.JSON, "application/json")
     parameters = request.query_params.multi_items()
     search = read_search(level, within, parameters)
-    audited.searched(services, request, caller, {"level": level, **within, **dict(parameters)})
+    criteria = {**_said(parameters), "level": level, **within}
+    audited.searched(services, request, caller, criteria)
     found = _matches(services, search)
     base = base_of(request)
     warnings = [*search.warnings, *([_MORE] if found.has_more else [])]
@@ -107,6 +108,14 @@ def _answer(
         return Response(status_code=204, headers=headers)
     told = [json_of(_told(each, search, base)) for each in found.entities]
     return JSONResponse(told, headers=headers, media_type=kind)
+
+
+def _said(parameters: list[tuple[str, str]]) -> dict[str, str]:
+    """Give what a query says, and all of it where it says something twice."""
+    said: dict[str, list[str]] = {}
+    for name, value in parameters:
+        said.setdefault(name, []).append(value)
+    return {name: ",".join(values) for name, values in said.items()}
 
 
 def _matches(services: Services, search: Search) -> _Matches:

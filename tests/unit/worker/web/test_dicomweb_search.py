@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -78,6 +79,25 @@ def test_search_is_written_to_the_audit_trail_before_it_is_answered(
 
     monkeypatch.setattr(web.trail, "record", fail)
     assert client.get(f"{BASE}/studies").status_code == 503
+
+
+def test_audit_trail_says_what_was_searched_whatever_the_query_says(
+    web: Web, client: TestClient
+) -> None:
+    ds = chest()
+    receive(web, ds)
+    path = f"{BASE}/studies/{ds.StudyInstanceUID}/series"
+    for key in ("StudyInstanceUID", "0020000D", "0020000d"):
+        assert client.get(path, params={key: "1.2.3"}).status_code == 400
+    assert 'csd-code="110112"' not in web.audited()
+    asked = [("includefield", "PatientName"), ("includefield", "StationName")]
+    assert client.get(path, params=asked).status_code == 200
+    (said,) = re.findall(r"<ParticipantObjectQuery>(.*?)</", web.audited())
+    assert parse_qs(b64decode(said).decode()) == {
+        "level": ["SERIES"],
+        "StudyInstanceUID": [ds.StudyInstanceUID],
+        "includefield": ["PatientName,StationName"],
+    }
 
 
 # --- what is found ---------------------------------------------------------------------------
@@ -254,6 +274,8 @@ def test_key_that_is_not_matched_is_named_in_a_warning(web: Web, client: TestCli
         {"includefield": "NoSuchKeyword"},
         {"SeriesNumber": "one"},
         {"PatientName.PatientID": "x"},
+        {"PatientID": "A", "00100020": "B"},
+        {"level": "STUDY"},
     ],
 )
 def test_what_is_not_understood_is_said(client: TestClient, parameters: dict[str, str]) -> None:
