@@ -95,8 +95,7 @@ def _matches(event: Any, find: Find, ae_title: str) -> Iterator[_Answer]:
             yield QueryStatus.CANCELLED, None
             return
         if number == SEARCH_LIMIT:
-            why = "Too many to search; give an ID, an accession number or a date"
-            raise QueryFailure(QueryStatus.OUT_OF_RESOURCES, why)
+            raise too_many()
         # Before the match, which decodes what it looks at.
         answer = _answer(entity, wanted, syntax, ae_title)
         if not matches(entity, wanted.identifier, supported):
@@ -109,6 +108,12 @@ def _matches(event: Any, find: Find, ae_title: str) -> Iterator[_Answer]:
             raise QueryFailure(QueryStatus.OUT_OF_RESOURCES, why)
         count += 1
         yield status, answer
+
+
+def too_many() -> QueryFailure:
+    """Say that more would have to be looked at than anybody waits for."""
+    why = "Too many to search; give an ID, an accession number or a date"
+    return QueryFailure(QueryStatus.OUT_OF_RESOURCES, why)
 
 
 def _wait_for_room(assoc: Any) -> None:

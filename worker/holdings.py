@@ -14,6 +14,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImage
 
 from dicom_node.contexts import REPORT_SOP_CLASSES
 from dicom_node.query import UNIQUE_KEYS, Wanted, attributes_of
+from dicom_node.query_scp import SEARCH_LIMIT, too_many
 from dicom_node.records import Reference
 from dicom_node.status import Status
 from dicom_node.store import Source, Store
@@ -94,14 +95,24 @@ def _is_asked_for(held: Holding, wanted: Wanted, archive: Store) -> bool:
     return not series or _series_of(held, archive) in series
 
 
-def finder(sessions: SessionFactory, archive: Store) -> Callable[[Wanted], Iterable[Dataset]]:
+def finder(
+    sessions: SessionFactory, archive: Store, most: int = SEARCH_LIMIT
+) -> Callable[[Wanted], Iterable[Dataset]]:
     """Make the callback that gives the entities that may match a query, the newest first.
 
     Names are not in the database: all that the files say is read from them, as it is asked for.
+    That raises `QueryFailure` when, of studies that are not named, too much would be looked at.
+
+    Parameters
+    ----------
+    sessions, archive
+        Where it looks.
+    most : int
+        How much is looked at: studies, or instances where those or their series are sought.
     """
 
     def find(wanted: Wanted) -> Iterator[Dataset]:
-        pages = _pages(sessions, wanted)
+        pages = _within(most, _pages(sessions, wanted), wanted)
         return chain.from_iterable(_made(study, held, wanted, archive) for study, held in pages)
 
     def find_patients(wanted: Wanted) -> Iterator[Dataset]:
@@ -113,6 +124,22 @@ def finder(sessions: SessionFactory, archive: Store) -> Callable[[Wanted], Itera
                 yield entity
 
     return lambda wanted: (find_patients if wanted.level == "PATIENT" else find)(wanted)
+
+
+def _within(
+    most: int, pages: Iterable[tuple[Study, list[Holding]]], wanted: Wanted
+) -> Iterator[tuple[Study, list[Holding]]]:
+    """End a search that looks at too much, whether or not it finds anything.
+
+    Studies that are named, or whose instances are, are few enough.
+    """
+    is_named = wanted.values(UNIQUE_KEYS["STUDY"]) or wanted.values(UNIQUE_KEYS["IMAGE"])
+    looked_at = 0
+    for study, held in pages:
+        if looked_at >= most and not is_named:
+            raise too_many()
+        looked_at += len(held) if wanted.level in ("SERIES", "IMAGE") else 1
+        yield study, held
 
 
 def _pages(sessions: SessionFactory, wanted: Wanted) -> Iterator[tuple[Study, list[Holding]]]:

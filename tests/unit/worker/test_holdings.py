@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.archive import Archive
 from dicom_node.commitment import Reference
-from dicom_node.query import Wanted
+from dicom_node.query import QueryFailure, Wanted
 from tests.datasets import image
 from tests.holdings import CAPTURE, KEY_OBJECT, SR, hold, made, report_on
 from worker import holdings
@@ -156,3 +157,20 @@ def test_what_the_archive_has_lost_is_not_committed(house: House, harm: str) -> 
 )
 def test_the_database_narrows_what_it_can(keys: dict[str, Any], narrowing: dict[str, Any]) -> None:
     assert holdings.narrow(wanted("STUDY", **keys)) == holdings.Narrowing(**narrowing)
+
+
+@pytest.mark.parametrize("level", ["PATIENT", "STUDY", "SERIES", "IMAGE"])
+def test_what_is_looked_at_is_counted_and_not_what_is_found(
+    sqlite_sessions: sessionmaker[Session], tmp_path: Path, level: str
+) -> None:
+    archive = Archive(tmp_path / "archive")
+    for number in range(3):  # of one patient
+        uids = {
+            each: f"2.25.{number}.{len(each)}" for each in ("StudyInstanceUID", "SOPInstanceUID")
+        }
+        hold(sqlite_sessions, archive, image(**uids))
+    keys = {"SeriesInstanceUID": "9.9"} if level == "IMAGE" else {}
+    for most, enough in ((2, False), (3, True)):
+        found = holdings.finder(sqlite_sessions, archive, most)(wanted(level, **keys))
+        with nullcontext() if enough else pytest.raises(QueryFailure, match="date"):
+            list(found)

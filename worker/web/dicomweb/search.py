@@ -19,8 +19,8 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 
 from dicom_node.matching import matches
-from dicom_node.query import attributes_of
-from dicom_node.query_scp import SEARCH_LIMIT
+from dicom_node.query import QueryFailure, attributes_of
+from dicom_node.query_scp import SEARCH_LIMIT, too_many
 from worker import holdings
 from worker.access.roles import Identity
 from worker.web import audited
@@ -31,6 +31,7 @@ from worker.web.dicomweb.as_json import json_of
 from worker.web.dicomweb.asked import Search, read_search
 from worker.web.dicomweb.callers import Guarded
 from worker.web.dicomweb.objects import SeriesUid, base_of, url_of
+from worker.web.dicomweb.places import searching
 from worker.web.gate import Given
 from worker.web.services import Services
 
@@ -97,16 +98,17 @@ def _answer(
     parameters = request.query_params.multi_items()
     search = read_search(level, within, parameters)
     criteria = {**_said(parameters), "level": level, **within}
-    audited.searched(services, request, caller, criteria)
-    found = _matches(services, search)
     base = base_of(request)
+    with searching():
+        audited.searched(services, request, caller, criteria)
+        found = _matches(services, search)
+        told = [json_of(_told(each, search, base)) for each in found.entities]
     warnings = [*search.warnings, *([_MORE] if found.has_more else [])]
     headers = {"Warning": ", ".join(f'299 cxr-worker "{each}"' for each in warnings)}
     if not warnings:
         headers = {}
-    if not found.entities:
+    if not told:
         return Response(status_code=204, headers=headers)
-    told = [json_of(_told(each, search, base)) for each in found.entities]
     return JSONResponse(told, headers=headers, media_type=kind)
 
 
@@ -126,14 +128,20 @@ def _matches(services: Services, search: Search) -> _Matches:
     HTTPException
         413 when too many would have to be looked at.
     """
+    try:
+        return _looked_for(services, search)
+    except QueryFailure as error:
+        raise HTTPException(413, f"{error}.") from error
+
+
+def _looked_for(services: Services, search: Search) -> _Matches:
     wanted, supported = search.wanted, attributes_of(search.wanted.level)
-    find = holdings.finder(services.reading, services.desk.archive)
+    find = holdings.finder(services.reading, services.desk.archive, SEARCH_LIMIT)
     found: list[Dataset] = []
     last, count = search.offset + search.limit, 0
     for number, entity in enumerate(find(wanted)):
         if number == SEARCH_LIMIT:
-            words = "Too many to search; give an ID, an accession number or a date."
-            raise HTTPException(413, words)
+            raise too_many()
         if not _is_match(entity, wanted.identifier, supported):
             continue
         if count == last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from base64 import b64decode
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
@@ -21,7 +22,7 @@ from tests.dicomweb import BASE, datasets_of, program, receive, reported, web_ov
 from tests.ward import chest
 from tests.web import Web
 from worker.audit.trail import NotRecorded
-from worker.web.dicomweb import search
+from worker.web.dicomweb import places, search
 
 DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "dicomweb.md"
 ATTRIBUTES = attributes_of("IMAGE")
@@ -298,6 +299,37 @@ def test_search_for_everything_there_is_ends(
     answer = client.get(f"{BASE}/studies", params={"PatientName": "Nobody*"})
     assert answer.status_code == 413
     assert "date" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["instances", "series"])
+def test_search_for_a_series_that_is_nowhere_ends(
+    web: Web, client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    studies = [web.ward.receive_study(2) for _ in range(3)]
+    monkeypatch.setattr(search, "SEARCH_LIMIT", 4)
+    nowhere = {"SeriesInstanceUID": "9.9"}
+    assert client.get(f"{BASE}/{path}", params=nowhere).status_code == 413
+    answer = client.get(f"{BASE}/studies/{studies[0]}/{path}", params=nowhere)
+    assert answer.status_code == 204
+
+
+def test_searches_beyond_a_few_are_told_when_to_come_again(
+    web: Web, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(web, chest())
+    taken = threading.BoundedSemaphore(1)
+    for place in ("_AT_ONCE", "_WAITING"):
+        with monkeypatch.context() as patch, taken:
+            patch.setattr(places, place, taken)
+            patch.setattr(places, "_PATIENCE_S", 0.01)
+            answer = client.get(f"{BASE}/studies")
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+    for _ in range(20):  # and every place is given back, whatever the answer
+        assert client.get(f"{BASE}/studies").status_code == 200
+        with monkeypatch.context() as patch:
+            patch.setattr(search, "SEARCH_LIMIT", 0)
+            assert client.get(f"{BASE}/studies").status_code == 413
 
 
 @settings(
