@@ -8,6 +8,7 @@ DICOM PS3.18 10.4.1.1.4, 8.3.5
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -39,7 +40,7 @@ router = APIRouter(route_class=Guarded)
 
 _JPEG, _PNG = "image/jpeg", "image/png"
 _THUMBNAIL: Final = 256
-_LARGEST: Final = 8192
+_LARGEST: Final = 4096
 _FUNCTIONS: Final = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 
 
@@ -89,13 +90,13 @@ def _picture(
     kind = accept.require(request, _JPEG, _PNG)
     stored = find_one(services, *uids)
     audited.accessed(services, request, caller, stored.study)
+    buffer = BytesIO()
     with decoding():
         image = _sized(_image(services, stored, view), view.viewport)
-    buffer = BytesIO()
-    if kind == _PNG:
-        image.save(buffer, "PNG")
-    else:
-        image.save(buffer, "JPEG", quality=view.quality)
+        if kind == _PNG:
+            image.save(buffer, "PNG")
+        else:
+            image.save(buffer, "JPEG", quality=view.quality)
     return Response(buffer.getvalue(), media_type=kind)
 
 
@@ -112,7 +113,7 @@ def _view(request: Request) -> _View:
     """
     asked = request.query_params
     quality = asked.get("quality", "90")
-    if not quality.isascii() or not quality.isdigit() or not 1 <= int(quality) <= 100:
+    if not re.fullmatch("[0-9]{1,3}", quality) or not 1 <= int(quality) <= 100:
         raise HTTPException(400, "quality is a whole number from 1 to 100.")
     return _View(_window(asked.get("window")), _viewport(asked.get("viewport")), int(quality))
 
@@ -134,7 +135,10 @@ def _window(given: str | None) -> tuple[float, float, str] | None:
 def _viewport(given: str | None) -> tuple[float, ...]:
     if given is None:
         return ()
-    words = "viewport is width,height, and perhaps left,top,width,height within the image."
+    words = (
+        f"viewport is width,height, up to {_LARGEST}, and perhaps left,top,width,height within "
+        "the image."
+    )
     try:
         found = tuple(map(_finite, given.split(",")))
     except ValueError as error:
@@ -210,8 +214,8 @@ def _sized(image: Image.Image, viewport: tuple[float, ...]) -> Image.Image:
     if part:
         left, top, across, down = part
         box = (
-            round(left), round(top), min(image.width, round(left + across)),
-            min(image.height, round(top + down)),
+            round(left), round(top), round(min(image.width, left + across)),
+            round(min(image.height, top + down)),
         )  # fmt: skip
         if box[0] >= box[2] or box[1] >= box[3]:
             raise HTTPException(400, "That part is outside of the image.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from tests.dicomweb import (
 from tests.ward import chest
 from tests.web import Web
 from worker.tables import Instance
+from worker.web.dicomweb import rendered
 
 FRAME = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 
@@ -301,8 +304,8 @@ def test_rendered_image_is_what_the_pages_show(web: Web, client: TestClient) -> 
     path = f"{BASE}/../studies/{ds.StudyInstanceUID}/images/{ds.SOPInstanceUID}/picture.png"
     with web.browser("viewer") as browser:
         shown = browser.get(path.replace(f"{BASE}/..", "")).content
-    for rendered in ("rendered", "frames/1/rendered"):
-        answer = client.get(f"{instance_path(ds)}/{rendered}", headers={"Accept": "image/png"})
+    for last in ("rendered", "frames/1/rendered"):
+        answer = client.get(f"{instance_path(ds)}/{last}", headers={"Accept": "image/png"})
         assert answer.content == shown
     picture(client.get(f"{instance_path(ds)}/rendered"), "JPEG")
 
@@ -339,7 +342,8 @@ def test_viewport_cuts_and_scales(web: Web, client: TestClient) -> None:
     [
         {"window": "1"}, {"window": "1,2,cubic"}, {"window": "nan,2,linear"},
         {"window": "1,0,linear"}, {"viewport": "0,1"}, {"viewport": "99999,1"},
-        {"viewport": "4,4,50,50,1,1"}, {"quality": "0"}, {"quality": "best"},
+        {"viewport": "4,4,50,50,1,1"}, {"viewport": "4,4,1e308,0,1.7e308,1"},
+        {"viewport": "4097,1"}, {"quality": "0"}, {"quality": "best"}, {"quality": "9" * 5000},
     ],
 )  # fmt: skip
 def test_view_that_is_none_is_refused(
@@ -348,6 +352,32 @@ def test_view_that_is_none_is_refused(
     ds = chest()
     receive(web, ds)
     assert client.get(f"{instance_path(ds)}/rendered", params=parameters).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/png"])
+def test_picture_is_written_in_the_place_that_it_was_read_in(
+    web: Web, client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    taken: list[bool] = []
+
+    @contextmanager
+    def decoding() -> Iterator[None]:
+        taken.append(True)
+        yield
+        taken.append(False)
+
+    def save(image: Image.Image, *args: Any, **kwargs: Any) -> None:
+        assert taken[-1:] == [True]
+        written(image, *args, **kwargs)
+
+    written = Image.Image.save
+    monkeypatch.setattr(rendered, "decoding", decoding)
+    monkeypatch.setattr(Image.Image, "save", save)
+    ds = chest()
+    receive(web, ds)
+    answer = client.get(f"{instance_path(ds)}/rendered", headers={"Accept": kind})
+    assert answer.status_code == 200
+    assert taken == [True, False]
 
 
 def test_colours_of_our_picture_are_kept(
