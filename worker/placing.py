@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dicom_node.archive import Archive
-from dicom_node.object_archive import ObjectArchive
-from dicom_node.s3 import s3_objects
 from dicom_node.store import Store
 from worker.settings import Settings
 from worker.settings_objects import Bucket
@@ -25,6 +23,10 @@ def archive_of(settings: Settings, reserve_bytes: int = 0) -> Store:
     """
     place = settings.archive
     if isinstance(place, Bucket):
+        # Late, and with it the libraries of DICOM, which not every role needs to start.
+        from dicom_node.object_archive import ObjectArchive
+        from dicom_node.s3 import s3_objects
+
         objects = s3_objects(place.root, settings.s3_endpoint)
         return ObjectArchive(str(place), objects, settings.spool_path, reserve_bytes)
     return Archive(settings.archive_root, reserve_bytes, make=False)
