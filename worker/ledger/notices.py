@@ -197,7 +197,7 @@ def _may_have_arrived(row: Row[Any]) -> bool:
     return bool(row.attempts or row.state == NoticeState.SENT)
 
 
-def _is_positive(row: Row[Any]) -> bool:
+def _is_positive(row: Row[Any] | Notice) -> bool:
     return bool(row.finding == Finding.PRESENT)
 
 
@@ -207,7 +207,8 @@ def _is_positive(row: Row[Any]) -> bool:
 def notice_to_send(session: Session, claim_: Claim) -> ToSend | None:
     """Give a claimed notice with its report, and count the try: from now on it may have arrived.
 
-    It is withdrawn (None) if another one follows it.
+    It is withdrawn (None) if another one follows it, or if the target knows it already: what it was
+    to correct, or what was to make it known no more, was on its way then and has not arrived.
 
     Raises
     ------
@@ -218,7 +219,7 @@ def notice_to_send(session: Session, claim_: Claim) -> ToSend | None:
     notice = session.get(Notice, claim_.subject_id)
     if notice is None or not is_held(session, claim_):
         raise LeaseLost(f"{claim_.kind} of {claim_.subject_id}")
-    if session.scalar(_IS_FOLLOWED, _place(notice)):
+    if session.scalar(_IS_FOLLOWED, _place(notice)) or _is_old_news(session, notice):
         settle(session, claim_)
         notice.state = NoticeState.SUPERSEDED
         return None
@@ -226,6 +227,16 @@ def notice_to_send(session: Session, claim_: Claim) -> ToSend | None:
     report = session.get_one(Report, notice.report_id)
     model = session.get_one(Model, report.model_id)
     return ToSend(notice, report, model, study.study_instance_uid, study.patient_id)
+
+
+def _is_old_news(session: Session, notice: Notice) -> bool:
+    """Say of a notice, before its first try, whether it corrects; tell if it is not needed."""
+    if notice.attempts:
+        return False  # it may be known: it stays as it was
+    rows = session.execute(_OF_STUDY, {"study": notice.study_id})
+    before = [row for row in rows if row.target == notice.target and row.id < notice.id]
+    notice.corrects = any(_may_have_arrived(row) for row in before)
+    return _known(before) is _is_positive(notice)
 
 
 def _place(notice: Notice) -> dict[str, Any]:

@@ -230,6 +230,35 @@ def test_a_correction_never_overtakes_what_is_on_its_way(telling: Telling) -> No
     assert telling.notices() == [("PRESENT", "SENT", False), ("ABSENT", "SENT", True)]
 
 
+def test_what_never_arrived_after_all_is_not_corrected(telling: Telling) -> None:
+    desk = telling.desk
+    telling.report("PRESENT")
+    claim = telling.begin()
+    assert telling.report("ABSENT")
+    desk.do(ledger.save_unsent, claim, None, "away", desk.clock(), left=False)
+    for _ in range(2):
+        assert desk.do(ledger.notice_to_send, telling.claim()) is None
+    assert [state for _, state, _ in telling.notices()] == ["SUPERSEDED", "SUPERSEDED"]
+    assert not telling.owed()
+    assert telling.report("PRESENT")
+    telling.send()
+    assert telling.notices()[2:] == [("PRESENT", "SENT", False)]
+
+
+def test_a_correction_that_never_arrived_after_all_is_not_taken_back(telling: Telling) -> None:
+    desk = telling.desk
+    telling.report("PRESENT")
+    telling.send()
+    telling.report("ABSENT")
+    claim = telling.begin()
+    assert telling.report("PRESENT")
+    desk.do(ledger.save_unsent, claim, None, "away", desk.clock(), left=False)
+    for _ in range(2):
+        assert desk.do(ledger.notice_to_send, telling.claim()) is None
+    assert telling.notices()[0] == ("PRESENT", "SENT", False)
+    assert not telling.owed()
+
+
 def test_an_old_notice_never_follows_a_correction(telling: Telling) -> None:
     telling.report("PRESENT")
     claim, desk = telling.begin(), telling.desk
