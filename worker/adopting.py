@@ -2,6 +2,9 @@
 
 So it is when a database was restored that is older than the archive: the files of what was
 acknowledged since are there, and nobody owes them anything.
+
+What was removed on purpose must not come back with a copy. In a folder the time of a file tells
+whether it came after that, as copies keep it; in a bucket it is the time of the copy.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from itertools import groupby
 from dicom_node.clearance import Found
 from dicom_node.contexts import STORAGE_SOP_CLASSES
 from dicom_node.header import read_header
+from dicom_node.object_archive import ObjectArchive
 from dicom_node.ours import is_ours
 from dicom_node.records import Outcome, Received
 from worker import ledger, unnamed
 from worker.desk import Desk
+from worker.node import look_within
 from worker.reading import ArchiveAway
 
 log = logging.getLogger(__name__)
@@ -36,7 +41,7 @@ class Fate(StrEnum):
 
     ADOPTED = "instances to be assessed and reported"
     OURS = "reports, pictures and flags of ours, which are made again where they are owed"
-    REMOVED = "that were removed on purpose after they came"
+    REMOVED = "that were removed on purpose, or may have been"
     OTHER_BYTES = "of instances that are known with other bytes"
     NOT_WHOLE = "that are not what they are called, or no data set"
 
@@ -49,11 +54,16 @@ class Adoption:
     fate: Fate
 
 
-def adopt(desk: Desk, *, apply: bool) -> Iterator[Adoption]:
+def adopt(desk: Desk, *, apply: bool, also_removed: bool = False) -> Iterator[Adoption]:
     """Enter instances that no row names, a study at a time; or only tell which.
 
     A file comes to its study as received when it was written. What was entered by a node meanwhile
     is left as it is; so everything may be done twice, and beside all roles.
+
+    Parameters
+    ----------
+    also_removed : bool
+        Enter also what was removed on purpose, or may have been.
 
     Raises
     ------
@@ -62,14 +72,13 @@ def adopt(desk: Desk, *, apply: bool) -> Iterator[Adoption]:
     """
     there = (each for each in unnamed.find(desk, YOUNG_S) if each.path == each.named)
     for study, files in groupby(there, key=lambda each: each.study_instance_uid):
-        yield from _adopt_study(desk, study, files, apply=apply)
+        yield from _adopt_study(desk, study, files, apply=apply, also_removed=also_removed)
 
 
 def _adopt_study(
-    desk: Desk, study: str, files: Iterable[Found], *, apply: bool
+    desk: Desk, study: str, files: Iterable[Found], *, apply: bool, also_removed: bool
 ) -> Iterator[Adoption]:
-    with desk.sessions() as session:
-        gone_at = ledger.last_removed_at(session, study)
+    gone_at = None if also_removed else _gone_at(desk, study)
     received: list[tuple[Found, Received]] = []
     for found in sorted(files, key=lambda each: (each.written_at, each.path)):
         looked = _looked_at(desk, found, gone_at)
@@ -82,6 +91,15 @@ def _adopt_study(
         yield from (Adoption(each, fate) for (each, _), fate in zip(received, fates, strict=True))
     else:
         yield from (Adoption(each, Fate.ADOPTED) for each, _ in received)
+
+
+def _gone_at(desk: Desk, study: str) -> datetime | None:
+    """Tell until when what was written of a study may have been removed; None when nothing was."""
+    with desk.sessions() as session:
+        gone_at = ledger.last_removed_at(session, study)
+    if gone_at is not None and isinstance(desk.archive, ObjectArchive):
+        return datetime.max.replace(tzinfo=UTC)
+    return gone_at
 
 
 def _looked_at(desk: Desk, found: Found, gone_at: datetime | None) -> Received | Fate:
@@ -145,10 +163,11 @@ def _meta_of(data: bytes) -> tuple[str, str]:
 def _enter(desk: Desk, received: Sequence[Received]) -> list[Fate]:
     """Enter instances of a study in one transaction, so that one report tells of all of them."""
     quiet, fates = timedelta(seconds=desk.settings.quiet_s), list[Fate]()
+    is_there = look_within(desk.archive)
     try:
         with desk.sessions() as session, session.begin():
             for each in received:
-                outcome = ledger.record(session, each, quiet=quiet, is_there=desk.archive.has)
+                outcome = ledger.record(session, each, quiet=quiet, is_there=is_there)
                 ledger.close_association(session, each.association_id)
                 conflict = outcome is Outcome.CONFLICT
                 fates.append(Fate.OTHER_BYTES if conflict else Fate.ADOPTED)

@@ -11,6 +11,11 @@ import typer
 if TYPE_CHECKING:
     from worker.adopting import Fate
 
+WARNING = """\
+--also-removed: where a copy brought back files of images that were removed, or of a patient who was
+erased, they are taken in with all others. Look first, without --apply, at what that would be.\
+"""
+
 archive = typer.Typer(no_args_is_help=True, help="The files of the archive.")
 
 
@@ -24,23 +29,33 @@ def adopt(
     apply: Annotated[
         bool, typer.Option("--apply", help="Take them in now, and not only show them.")
     ] = False,
+    also_removed: Annotated[
+        bool,
+        typer.Option(
+            "--also-removed",
+            help="Take in also what was removed or erased on purpose, or may have been.",
+        ),
+    ] = False,
 ) -> None:
     """Take in images that the archive has and the database does not know.
 
     For a database that was restored from before they came: each is entered as if it came now, and
-    so assessed and reported. What is younger than a minute is left to the node that writes it.
+    so assessed and reported. What is younger than a minute is left to the node that writes it, and
+    what was removed on purpose as it is; in a bucket, all of a study that ever lost images.
     """
     from worker import adopting, composition, logs, tasks
     from worker.desk import Bell
     from worker.reading import ArchiveAway
     from worker.states import JobKind
 
+    if also_removed:
+        typer.echo(WARNING, err=True)
     logs.configure(composition.settings().log_level)
     desk = composition.desk()
     files: Counter[adopting.Fate] = Counter()
     studies: set[str] = set()
     try:
-        for each in adopting.adopt(desk, apply=apply):
+        for each in adopting.adopt(desk, apply=apply, also_removed=also_removed):
             files[each.fate] += 1
             if each.fate is adopting.Fate.ADOPTED:
                 studies.add(each.found.study_instance_uid)
@@ -61,3 +76,5 @@ def _tell(files: Mapping[Fate, int], studies: int, *, apply: bool) -> None:
     for fate in Fate:
         if fate is not Fate.ADOPTED and files.get(fate):
             typer.echo(f"{files[fate]} files are left as they are: {fate}")
+    if files.get(Fate.REMOVED):
+        typer.echo("If they came after that, --also-removed takes them in; read its warning first")

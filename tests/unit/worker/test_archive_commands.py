@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from typer.testing import CliRunner
 
 from tests.keeping import Attic, age, forget
-from worker import composition, tasks
+from worker import composition, erasing, tasks
 from worker.__main__ import app
-from worker.tables import Instance
+from worker.tables import Instance, Removal
 
 
 @pytest.fixture
@@ -56,6 +57,25 @@ def test_it_is_taken_in_when_it_is_told_to_and_its_bell_is_rung(ward: Attic) -> 
     assert len(ward.all(Instance)) == 2
     assert len(ward.bells.rung) == rung + 1
     assert "0 images of 0 studies taken in" in told("--apply")
+
+
+def test_what_was_removed_is_left_unless_it_is_asked_for_with_a_warning(ward: Attic) -> None:
+    study = ward.tell()
+    (row,) = ward.all(Instance)
+    data = ward.archive.read(row.path)
+    studies = erasing.find(ward.desk, study=study)
+    list(erasing.erase(ward.desk, studies, "somebody", "asked for", even_if_owed=True))
+    ward.archive.write(study, row.sop_instance_uid, data)
+    (erased, *_) = ward.all(Removal)
+    age(ward, time.time() - erased.begun_at.timestamp() + 60)
+    output = told("--apply")
+    assert "1 files are left as they are: that were removed on purpose" in output
+    assert "--also-removed takes them in" in output
+    assert ward.all(Instance) == []
+    output = told("--apply", "--also-removed")
+    assert "a patient who was\nerased" in output
+    assert "1 images of 1 studies taken in" in output
+    assert len(ward.all(Instance)) == 1
 
 
 def test_an_archive_that_is_away_is_told_without_a_traceback(ward: Attic) -> None:

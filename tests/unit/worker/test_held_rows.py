@@ -16,7 +16,7 @@ from dicom_node.clearance import walk
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.objects import Objects
 from tests.keeping import DAY, Attic, kept_as_promised
-from worker import erasing, ledger, removing
+from worker import adopting, erasing, ledger, removing, retention
 from worker.tables import Instance, Removal, Report
 
 ALL = {"CXR_KEEP_IMAGES_DAYS": "1", "CXR_KEEP_REPORTS_DAYS": "1", "CXR_KEEP_RESULTS_DAYS": "1"}
@@ -171,4 +171,20 @@ def test_a_silent_store_is_asked_for_one_size_and_never_while_a_row_is_held(
     assert store.names == ["info"]
     (why,) = erase(ward)
     assert "cannot be used" in why
+    assert store.held == set()
+
+
+def test_the_store_is_not_asked_while_what_it_has_is_taken_in(
+    ward: Bucket, store: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = ward.tell()
+    data = ward.archive.read(ward.all(Instance)[0].path)
+    ward.clock.forward(2 * DAY)
+    images = next(rule for rule in retention.rules(ward.desk) if rule.kind == "IMAGES")
+    assert retention.take(ward.desk, images, 1, "somebody") is not None
+    ward.archive.write(study, f"{study}.1", data)
+    monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
+    store.held.clear()
+    (taken,) = adopting.adopt(ward.desk, apply=True, also_removed=True)
+    assert taken.fate is adopting.Fate.ADOPTED
     assert store.held == set()

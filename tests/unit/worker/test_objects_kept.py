@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_node.clearance import walk
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.objects import Objects
-from tests.keeping import DAY, PICTURES, Attic, kept_as_promised
-from worker import erasing, measuring, unnamed
-from worker.tables import Study
+from tests.keeping import DAY, PICTURES, Attic, forget, kept_as_promised
+from worker import adopting, erasing, measuring, unnamed
+from worker.adopting import Fate
+from worker.tables import Instance, Removal, Study
 
 
 class Bucket(Attic):
@@ -76,3 +77,33 @@ def test_what_no_row_names_goes_after_a_day(ward: Bucket, monkeypatch: pytest.Mo
     assert found.path == left
     assert unnamed.remove(ward.desk, [found], "somebody") == [found]
     assert ward.files() == kept
+
+
+def test_what_was_removed_does_not_come_back_with_a_copy_of_the_bucket(
+    ward: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = ward.tell()
+    (row,) = ward.all(Instance)
+    data = ward.archive.read(row.path)
+    ward.clock.forward(2 * DAY)
+    ward.turn()
+    ward.archive.write(study, row.sop_instance_uid, data)
+    (removal,) = ward.all(Removal)
+    (copied,) = [each for each in walk(ward.archive) if each.path == row.path]
+    assert copied.written_at > removal.begun_at.timestamp(), "its time is that of the copy"
+    monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
+    assert [each.fate for each in adopting.adopt(ward.desk, apply=True)] == [Fate.REMOVED]
+    taken = adopting.adopt(ward.desk, apply=True, also_removed=True)
+    assert [each.fate for each in taken] == [Fate.ADOPTED]
+    ward.work(30)
+    kept_as_promised(ward)
+
+
+def test_what_nothing_was_removed_of_is_taken_in_from_a_bucket(
+    ward: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.tell(2)
+    forget(ward)
+    monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
+    fates = [each.fate for each in adopting.adopt(ward.desk, apply=True)]
+    assert fates.count(Fate.ADOPTED) == 2
