@@ -173,4 +173,15 @@ def _enter(desk: Desk, received: Sequence[Received]) -> list[Fate]:
                 fates.append(Fate.OTHER_BYTES if conflict else Fate.ADOPTED)
     except ledger.FileVanished:  # removed just now; nothing of the study is entered
         return [Fate.REMOVED] * len(received)
-    return fates
+    return [_seen(desk, each, fate) for each, fate in zip(received, fates, strict=True)]
+
+
+def _seen(desk: Desk, received: Received, fate: Fate) -> Fate:
+    """Look for a file after its row: nobody has its bytes who could store them once more."""
+    try:
+        if fate is not Fate.ADOPTED or desk.archive.stays(received.path):
+            return fate
+    except OSError as error:
+        raise ArchiveAway.because(error) from error
+    log.warning("%s was removed just as it was taken in", received.path)
+    return Fate.REMOVED

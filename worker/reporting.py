@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dicom_node.correlation import about, also_about
 from dicom_node.errors import InstanceError
@@ -155,9 +155,24 @@ def _write_and_save(desk: Desk, claim: Claim, story: Story) -> bool:
     with desk.sessions() as session, session.begin():
         ledger.save_report(session, claim, new, destinations, desk.clock(), companions)
         is_news = owe_notices(session, claim.study_id, desk.settings.targets, desk.clock())
+    _see_that_they_stay(desk, story, [new.path, *(each.path for each in companions)])
     tracing.note(revision=new.revision)
     log.info("study %s is reported: %s, revision %d", uid, new.sop_instance_uid, new.revision)
     return is_news
+
+
+def _see_that_they_stay(desk: Desk, story: Story, paths: Sequence[str]) -> None:
+    """Write once more, as the same bytes, what was removed while no row named it yet."""
+    archive = desk.archive
+    try:
+        if not all(archive.stays(path) for path in paths):
+            write_report(archive, story)
+            write_companions(archive, desk.decoder, story, desk.settings.companions)
+    except (OSError, ArchiveAway, FileGone, InstanceError) as error:
+        # It is saved all the same; where it is not there, its delivery says so.
+        uid = story.study.study_instance_uid
+        words = type(error).__name__
+        log.warning("whether the report of study %s stays cannot be seen: %s", uid, words)
 
 
 def _gathered(desk: Desk, claim: Claim) -> Story | None:

@@ -16,13 +16,15 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.archive import Archive
-from dicom_node.clearance import walk
+from dicom_node.clearance import remove, walk
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.objects import Objects
 from dicom_node.records import Outcome, Received
 from dicom_node.status import Status
-from tests.keeping import DAY, Attic, kept_as_promised
-from worker import erasing
+from tests.fakes import new_uid
+from tests.keeping import DAY, Attic, forget, kept_as_promised
+from worker import adopting, erasing, reporting
+from worker.tables import Instance, Report, Study
 
 ALL = {"CXR_KEEP_IMAGES_DAYS": "1", "CXR_KEEP_REPORTS_DAYS": "1", "CXR_KEEP_RESULTS_DAYS": "1"}
 
@@ -117,3 +119,50 @@ def test_what_cannot_be_seen_to_stay_is_not_acknowledged(
         assert ward.store(study, f"{study}.1") == Status.OUT_OF_RESOURCES
     assert "Traceback" not in caplog.text
     assert ward.store(study, f"{study}.1") == Status.SUCCESS
+
+
+def test_a_report_that_is_removed_as_it_is_saved_is_written_once_more(
+    ward: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, lost = reporting.write_companions, list[str]()
+
+    def write_and_lose(archive: Any, *others: Any) -> Any:
+        made = write(archive, *others)
+        if not lost:
+            images = {row.path for row in ward.all(Instance)}
+            lost.extend(ward.files() - images)
+            remove(archive, lost)
+        return made
+
+    monkeypatch.setattr(reporting, "write_companions", write_and_lose)
+    ward.tell()
+    assert lost == [row.path for row in ward.all(Report)]
+    kept_as_promised(ward)
+    assert [row.state for row in ward.all(Study)] == ["DELIVERED"]
+
+
+def test_a_report_is_saved_though_it_cannot_be_seen_whether_it_stays(
+    ward: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(_: object, __: str) -> bool:
+        raise OSError(5, "Input/output error")
+
+    study = new_uid()
+    assert ward.store(study, f"{study}.1") == Status.SUCCESS
+    monkeypatch.setattr(type(ward.archive), "stays", away)
+    ward.work(30)
+    assert [row.state for row in ward.all(Study)] == ["DELIVERED"]
+    assert "cannot be seen" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_what_is_removed_as_it_is_taken_in_is_told_of(
+    ward: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ward.tell()
+    forget(ward)
+    monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
+    monkeypatch.setattr(type(ward.archive), "stays", lambda *_: False)
+    fates = [each.fate for each in adopting.adopt(ward.desk, apply=True)]
+    assert sorted(fates) == [adopting.Fate.OURS, adopting.Fate.REMOVED]
+    assert "removed just as it was taken in" in caplog.text
