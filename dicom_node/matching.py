@@ -23,6 +23,12 @@ _WILDCARD_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC"
 _RANGE_VRS: Final = frozenset({"DA", "TM", "DT"})
 _NUMBER_VRS: Final = frozenset({"IS", "DS", "US", "UL", "SS", "SL", "FL", "FD"})
 
+# A pattern takes some ten times its length in memory, and a while to make: of a key that is matched
+# by patterns, this is more than any value that is sought (PS3.5 6.2), and than anybody writes.
+LONGEST_KEY: Final = 1024
+MOST_VALUES: Final = 64
+_LONGEST_KEPT: Final = 256
+
 # What a query says about itself, not about what it seeks.
 CONTROL_KEYWORDS: Final = frozenset(
     {"QueryRetrieveLevel", "SpecificCharacterSet", "TimezoneOffsetFromUTC", "RetrieveAETitle"}
@@ -46,6 +52,20 @@ def matches(entity: Dataset, identifier: Dataset, supported: Collection[str]) ->
         for key in identifier
         if (keyword := keyword_for_tag(key.tag)) in supported and keyword not in CONTROL_KEYWORDS
     )
+
+
+def is_too_long(key: Any) -> bool:
+    """Tell whether a key would make patterns beyond all reason.
+
+    Parameters
+    ----------
+    key : pydicom.dataelem.DataElement
+        Of whatever VR it says it has: matched is by that of its attribute.
+    """
+    if not keyword_for_tag(key.tag) or dictionary_VR(key.tag) not in _WILDCARD_VRS:
+        return False
+    values = values_of(key)
+    return len(values) > MOST_VALUES or sum(map(len, values)) > LONGEST_KEY
 
 
 def _matches_key(entity: Dataset, key: Any) -> bool:
@@ -99,7 +119,7 @@ def matches_value(vr: str, wanted: str, found: str) -> bool:
         # PS3.4 C.2.2.2.1: names may be matched whatever their case.
         return _matches_name(wanted.casefold(), found.casefold())
     if vr in _WILDCARD_VRS:
-        return _pattern(wanted).fullmatch(found) is not None
+        return _is_like(wanted, found)
     return wanted == found
 
 
@@ -117,11 +137,20 @@ def _matches_name(wanted: str, found: str) -> bool:
 
 
 def _matches_group(wanted: str, found: str) -> bool:
-    pattern = _pattern(wanted.rstrip("^ "))
-    return pattern.fullmatch(found.rstrip("^ ")) is not None
+    return _is_like(wanted.rstrip("^ "), found.rstrip("^ "))
 
 
-@lru_cache(maxsize=256)
+def _is_like(wanted: str, found: str) -> bool:
+    """Match ``*`` and ``?``; a pattern is made only where it may match, and kept if it is short."""
+    if not set("*?") & set(wanted):
+        return wanted == found
+    if len(wanted) - wanted.count("*") > len(found):
+        return False
+    make = _pattern if len(wanted) <= _LONGEST_KEPT else _pattern.__wrapped__
+    return make(wanted).fullmatch(found) is not None
+
+
+@lru_cache(maxsize=128)
 def _pattern(wanted: str) -> re.Pattern[str]:
     """Return the pattern of ``*`` and ``?`` (C.2.2.2.4).
 

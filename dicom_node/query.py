@@ -18,7 +18,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicom_node.matching import values_of
+from dicom_node.matching import is_too_long, values_of
 
 PATIENT_ROOT_FIND, STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2", "1.2.840.10008.5.1.4.1.2.2.2"
@@ -148,11 +148,13 @@ def read_wanted(identifier: Dataset, sop_class_uid: str) -> Wanted:
     """
     bad = partial(QueryFailure, QueryStatus.IDENTIFIER_DOES_NOT_MATCH)
     try:
-        for _ in identifier.iterall():  # pydicom parses only now
-            pass
+        # pydicom parses only now
+        too_long = [key.keyword for key in identifier.iterall() if is_too_long(key)]
         level = "".join(values_of(identifier.get(Tag("QueryRetrieveLevel"))))
     except Exception as error:
         raise bad("The identifier cannot be parsed") from error
+    if too_long:
+        raise bad(f"{too_long[0]} is too long to be matched")
     levels = LEVELS if sop_class_uid in _PATIENT_ROOT else LEVELS[1:]
     if level not in levels:
         raise bad(f"QueryRetrieveLevel must be one of {', '.join(levels)}")

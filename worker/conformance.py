@@ -54,7 +54,7 @@ _QUERIED: Final[Mapping[int, str]] = MappingProxyType(
         query.QueryStatus.MOVE_DESTINATION_UNKNOWN: "neither `CXR_PEERS` nor `CXR_DESTINATIONS` "
         "has an address of the move destination",
         query.QueryStatus.IDENTIFIER_DOES_NOT_MATCH: "the identifier cannot be parsed, or lacks "
-        "its level or a unique key",
+        "its level or a unique key, or has a key that is too long to be matched",
         query.QueryStatus.SUB_OPERATIONS_FAILED: "some reports could not be handed over",
         query.QueryStatus.UNABLE_TO_PROCESS: "the database is away",
         query.QueryStatus.CANCELLED: "cancelled by the peer",

@@ -1,6 +1,7 @@
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom_node import matching
 from dicom_node.matching import matches, matches_value
 
 SUPPORTED = (
@@ -105,3 +106,17 @@ def test_a_sequence_matches_by_any_of_its_items():
 def test_a_hostile_wild_card_takes_no_time():
     assert not matches_value("LO", "*a" * 32 + "b", "a" * 10000)
     assert not matches_value("LO", "*" * 64 + "b", "a" * 10000)
+
+
+def test_a_long_wild_card_matches_and_is_not_kept():
+    before = matching._pattern.cache_info()
+    for found, is_match in (("x" * 300, True), ("y" * 300, False), ("x" * 298, False)):
+        assert matches_value("LT", "*" + "x" * 298 + "?*", found) is is_match
+    assert matching._pattern.cache_info() == before
+
+
+def test_no_pattern_is_made_of_what_cannot_match():
+    before = matching._pattern.cache_info()
+    for wanted in ("Chest", "*longer than it", "??????"):
+        assert not matches_value("LO", wanted, "Thorax"[:5])
+    assert matching._pattern.cache_info() == before

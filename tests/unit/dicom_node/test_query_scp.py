@@ -152,12 +152,20 @@ def test_a_name_is_found_whatever_the_character_sets(holds):
             "SERIES level needs one StudyInstanceUID",
         ),
         (keys("IMAGE", StudyInstanceUID="1.2"), "IMAGE level needs one SeriesInstanceUID"),
+        (keys(PatientComments="*a" * 513), "PatientComments is too long to be matched"),
+        (keys(ModalitiesInStudy=["CR"] * 65), "ModalitiesInStudy is too long to be matched"),
     ],
 )
 def test_a_wrong_identifier_is_refused_with_what_is_wrong(holds, identifier, comment):
     identifier.PatientID = ""
     (status,), found = find(holds(read_back(image())), identifier)
     assert (status.Status, status.ErrorComment, found) == (0xA900, comment, [])
+
+
+def test_a_list_of_uids_may_be_long(holds):
+    uids = [f"1.2.{number}" for number in range(2000)]
+    (status,), found = find(holds(read_back(image())), keys(StudyInstanceUID=uids))
+    assert (status.Status, found) == (0x0000, [])
 
 
 def test_the_patient_root_needs_the_patient(holds):

@@ -20,6 +20,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicom_node.matching import LONGEST_KEY, MOST_VALUES
 from dicom_node.query import LEVELS, UNIQUE_KEYS, Wanted, attributes_of
 
 # PS3.18 Tables 10.6.3-3, -4 and -5: what is told without being asked for, as far as we know it.
@@ -57,6 +58,7 @@ DEFAULT_LIMIT: Final = 100
 MOST: Final = 1000
 _FARTHEST: Final = 1_000_000
 _MOST_KEYS: Final = 64
+_MOST_UIDS: Final = 1000
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 # PS3.18 8.3.4.1: a list of UIDs. Of codes there is no other use for a comma (PS3.5 6.2).
 _LISTS: Final = frozenset({"UI", "CS"})
@@ -183,12 +185,28 @@ def _put(identifier: Dataset, path: list[str], value: str) -> None:
     values: Any = value
     if vr in _LISTS:
         values = [each.strip() for each in re.split(r"[,\\]", value)]
+    _require_brief(path[0], vr, value)
     try:
         tag = tag_for_keyword(path[0]) or 0
         kept = [] if vr == "SQ" else values
         identifier.add(DataElement(tag, vr.split(" ")[0], kept, validation_mode=config.IGNORE))
     except Exception as error:
         raise HTTPException(400, f"{path[0]} cannot have such a value.") from error
+
+
+def _require_brief(keyword: str, vr: str, value: str) -> None:
+    """Refuse what nobody seeks, but which would take long to be sought.
+
+    Raises
+    ------
+    HTTPException
+        400.
+    """
+    most = _MOST_UIDS if vr == "UI" else MOST_VALUES
+    if len(re.findall(r"[,\\]" if vr in _LISTS else r"\\", value)) >= most:
+        raise HTTPException(400, f"{keyword} is matched with at most {most} values.")
+    if vr != "UI" and len(value) > LONGEST_KEY:
+        raise HTTPException(400, f"{keyword} is matched with at most {LONGEST_KEY} characters.")
 
 
 def _returned(

@@ -144,6 +144,15 @@ def test_several_uids_find_each_of_their_studies(web: Web, client: TestClient) -
     assert {each.StudyInstanceUID for each in datasets_of(answer)} == set(uids[:2])
 
 
+def test_many_uids_may_be_sought_at_once(web: Web, client: TestClient) -> None:
+    ds = chest()
+    receive(web, ds)
+    uids = [f"{ds.StudyInstanceUID}.{number}" for number in range(999)]
+    asked = {"StudyInstanceUID": ",".join([*uids, ds.StudyInstanceUID])}
+    (found,) = datasets_of(client.get(f"{BASE}/studies", params=asked))
+    assert found.StudyInstanceUID == ds.StudyInstanceUID
+
+
 def test_our_report_is_found_beside_the_image(web: Web, client: TestClient) -> None:
     study = reported(web)
     (found,) = datasets_of(client.get(f"{BASE}/studies"))
@@ -277,6 +286,11 @@ def test_key_that_is_not_matched_is_named_in_a_warning(web: Web, client: TestCli
         {"PatientName.PatientID": "x"},
         {"PatientID": "A", "00100020": "B"},
         {"level": "STUDY"},
+        {"PatientName": "*a" * 513},
+        {"StudyDescription": "a*\\" * 65},
+        {"RequestAttributesSequence.ScheduledProcedureStepID": "x" * 1025},
+        {"Modality": ",".join(["CR"] * 65)},
+        {"StudyInstanceUID": ",".join(["1.2"] * 1001)},
     ],
 )
 def test_what_is_not_understood_is_said(client: TestClient, parameters: dict[str, str]) -> None:
