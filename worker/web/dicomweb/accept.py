@@ -24,6 +24,7 @@ _PART: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
 _PARAMETER: Final = re.compile(r';\s*([\w.-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"\s]*)\s*')
 # Nobody wishes for more.
 _LONGEST: Final = 4096
+_MOST: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,11 @@ class Wish:
 
 
 def wishes(request: Request) -> list[Wish]:
-    """Give what a request wishes for, the dearest first; anything when it does not say."""
+    """Give the dearest that a request wishes for, in order; anything when it does not say."""
     asked = request.query_params.get("accept") or request.headers.get("accept") or "*/*"
     found = [_wish(part) for part in _PART.findall(asked[:_LONGEST])]
-    return sorted((each for each in found if each.weight > 0), key=lambda each: -each.weight)
+    dearest = sorted((each for each in found if each.weight > 0), key=lambda each: -each.weight)
+    return dearest[:_MOST]
 
 
 def _wish(part: str) -> Wish:

@@ -101,10 +101,15 @@ def _files(request: Request, services: Given, caller: Caller, uids: tuple[str, .
     found = find(services, *uids)
     kept = still_there(services, found)
     base = base_of(request)
+    # Read once, however much is wished for.
+    syntaxes = [_syntax(services, each) for each in kept]
     for wish in accept.wishes(request):
         if not wish.takes(DICOM):
             continue
-        parts = [_part(services, each, wish, base, uids) for each in kept]
+        parts = [
+            _part(services, each, syntax, wish, base, uids)
+            for each, syntax in zip(kept, syntaxes, strict=True)
+        ]
         given = [each for each in parts if each is not None]
         if len(given) < len(kept):  # not all can be had so: perhaps by another wish
             continue
@@ -114,16 +119,14 @@ def _files(request: Request, services: Given, caller: Caller, uids: tuple[str, .
         if len(given) == 1:
             audited.sent(services, request, caller, kept[0].study)
             return alone(given[0])
-    syntaxes = sorted({_syntax(services, each) for each in kept})
-    stored = f"transfer-syntax=* or {' or '.join(syntaxes)}"
+    stored = f"transfer-syntax=* or {' or '.join(sorted(set(syntaxes)))}"
     raise accept.not_acceptable([f'multipart/related; type="{DICOM}"; {stored}'])
 
 
 def _part(
-    services: Services, stored: Stored, wish: Wish, base: str, uids: Sequence[str]
+    services: Services, stored: Stored, kept: str, wish: Wish, base: str, uids: Sequence[str]
 ) -> Part | None:
     """Give a file in a transfer syntax that is wished for; None when it cannot be had in one."""
-    kept = _syntax(services, stored)
     wanted = wish.transfer_syntax
     # 8.7.3.5.2: the default is Explicit VR Little Endian. What is compressed, or in the other byte
     # order, is told in the syntax that it has, where nothing is demanded by name.

@@ -40,7 +40,7 @@ from tests.dicomweb import (
 from tests.ward import chest
 from tests.web import Web
 from worker.tables import Instance
-from worker.web.dicomweb import rendered
+from worker.web.dicomweb import objects, rendered
 
 FRAME = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 
@@ -142,6 +142,35 @@ def test_transfer_syntax_that_is_not_made_is_not_acceptable(web: Web, client: Te
             instance_path(ds), headers={"Accept": "application/dicom;transfer-syntax=1.2"}
         ).json()["detail"]
     )
+
+
+def test_files_are_opened_once_however_much_is_wished_for(
+    web: Web, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = in_syntax(RLELossless)
+    receive(web, ds)
+    opened: list[Any] = []
+
+    def open_stored(*args: Any) -> Any:
+        opened.append(args)
+        return stored(*args)
+
+    stored = objects.open_stored
+    monkeypatch.setattr(objects, "open_stored", open_stored)
+    many = ",".join(["*/*;transfer-syntax=1"] * 187)
+    answer = client.get(instance_path(ds), headers={"Accept": many})
+    assert answer.status_code == 406
+    assert RLELossless in answer.json()["detail"]
+    assert len(opened) == 1
+
+
+def test_dearest_of_many_wishes_is_fulfilled(web: Web, client: TestClient) -> None:
+    ds = in_syntax(RLELossless)
+    receive(web, ds)
+    many = ",".join(["*/*;transfer-syntax=1;q=0.5"] * 20)
+    for dear, status in (("1", 200), ("0.4", 406)):  # the last comes after all that is read
+        asked = f"{many},application/dicom;transfer-syntax=*;q={dear}"
+        assert client.get(instance_path(ds), headers={"Accept": asked}).status_code == status
 
 
 def test_what_is_not_here_and_what_was_removed_are_told_apart(web: Web, client: TestClient) -> None:
