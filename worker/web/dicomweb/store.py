@@ -83,14 +83,14 @@ async def _store(request: Request, services: Services, caller: Identity, study: 
 
 
 def _recorder(services: Services, request: Request, caller: Identity) -> Callable[[Received], None]:
-    """Make what writes down, once for each study, that it comes."""
-    known: set[str] = set()
+    """Make what writes down, once for each study and patient of it, that it comes."""
+    known: set[StudyOf] = set()
 
     def record(received: Received) -> None:
         study = StudyOf(received.study_instance_uid, received.patient_id)
-        if study.study_instance_uid not in known:
+        if study not in known:
             audited.received(services, request, caller, study)
-            known.add(study.study_instance_uid)
+            known.add(study)
 
     return record
 

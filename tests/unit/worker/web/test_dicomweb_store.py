@@ -142,6 +142,14 @@ def test_many_instances_come_in_one_request(web: Web, reader: TestClient) -> Non
     assert web.audited().count('csd-code="110104"') == 1
 
 
+def test_each_patient_of_a_study_is_in_the_audit_trail(web: Web, reader: TestClient) -> None:
+    study = new_uid()
+    sent = [chest(study, PatientID=each) for each in ("P-17", "P-18", "P-17")]
+    stored(reader.post(STUDIES, **in_parts(map(as_sent, sent))))
+    for patient in ("P-17", "P-18"):
+        assert web.audited().count(patient) == 1
+
+
 def test_our_own_report_is_taken_and_not_kept(web: Web, reader: TestClient) -> None:
     reported(web)
     (report,) = web.ward.reports()
