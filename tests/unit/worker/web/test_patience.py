@@ -7,10 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import httpx
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 
 from tests.e2e.programs import free_port
 from worker.web.patience import ImpatientProtocol
@@ -20,8 +23,19 @@ class Quick(ImpatientProtocol):
     patience_s = 0.3
 
 
+# More than the system's own buffers hold.
+LARGE = 16 << 20
+
+
 async def slow_app(scope, receive, send):
     assert (await receive())["type"] == "http.request"
+    if scope["path"] in ("/large", "/pieces"):
+        size = LARGE if scope["path"] == "/large" else 1 << 16
+        length = (b"content-length", b"%d" % LARGE)
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        for left in range(LARGE - size, -1, -size):
+            await send({"type": "http.response.body", "body": bytes(size), "more_body": left > 0})
+        return
     await asyncio.sleep(1.0 if scope["path"] == "/slow" else 0)
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -76,3 +90,65 @@ def test_a_connection_is_used_again(port: int) -> None:
         for _ in range(5):
             assert client.get("/").status_code == 200
             time.sleep(0.1)
+
+
+@pytest.mark.parametrize("path", ["/large", "/pieces"], ids=["written at once", "written in part"])
+def test_who_does_not_read_keeps_nobody_out(port: int, path: str) -> None:
+    with ExitStack() as deaf:
+        for _ in range(19):  # and who comes then is one too many
+            each = deaf.enter_context(socket.socket())
+            each.settimeout(30)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            each.connect(("127.0.0.1", port))
+            each.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 3)
+            assert each.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
+        deadline = time.monotonic() + 30
+        while httpx.get(f"http://127.0.0.1:{port}/").status_code != 200:
+            assert time.monotonic() < deadline, "those who do not read are never hung up on"
+            time.sleep(0.1)
+
+
+class Waiting(asyncio.Transport):
+    """A connection whose other end reads so much between looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 1 << 20
+        self.is_aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+def looks(protocol: ImpatientProtocol, transport: Waiting, *lefts: int) -> bool:
+    for left in lefts:
+        transport.left = left
+        protocol._look()
+    return transport.is_aborted
+
+
+def test_who_reads_slowly_is_not_hung_up_on() -> None:
+    async def run() -> None:
+        protocol = ImpatientProtocol(uvicorn.Config(slow_app), ServerState(), {})
+        transport = Waiting()
+        protocol.connection_made(transport)
+        protocol.cycle = SimpleNamespace(more_body=False, response_complete=False)
+        protocol.pause_writing()
+        assert not looks(protocol, transport, *range(100_000, 0, -10_000))
+        for _ in range(10):  # as much as before, but of what was written anew
+            protocol.resume_writing()
+            protocol.pause_writing()
+            assert not looks(protocol, transport, 100_000)
+        assert not looks(protocol, transport, 100_000, 100_000, 100_000)
+        assert not looks(protocol, transport, 99_999)
+        assert looks(protocol, transport, *[99_999] * 4)
+        assert protocol._timer is not None
+        protocol._timer.cancel()
+
+    asyncio.run(run())
