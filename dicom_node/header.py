@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import string
-import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, BinaryIO
 
-from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -17,6 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import TEXT_VR_DELIMS
 
 import dicom_node.privacy  # noqa: F401
+from dicom_node.inflating import inflating, read_before_pixels
 
 _KEYWORDS = (
     "SpecificCharacterSet",
@@ -30,14 +29,9 @@ _KEYWORDS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
 )
-# A deflated data set may grow a thousandfold; no radiograph is larger than this.
-MAX_INFLATED = 512 << 20
 _CHUNK = 1 << 20
 # What stands round a value: spaces, NULs (PS3.5 6.2) and whatever else was never meant.
 _PADDING = string.whitespace + "\0"
-
-# PS3.10 7.1: the prefix and (0002,0000), the length of the file meta information.
-_META_START = b"DICM\x02\x00\x00\x00UL\x04\x00"
 
 _TAGS: Mapping[str, int] = {keyword: tag_for_keyword(keyword) or 0 for keyword in _KEYWORDS}
 
@@ -64,7 +58,7 @@ def read_header(source: bytes | BinaryIO) -> dict[str, str]:
     if isinstance(source, bytes):
         _check_deflated(source)
         source = BytesIO(source)
-    ds = dcmread(source, stop_before_pixels=True, specific_tags=list(_TAGS.values()))
+    ds, _ = read_before_pixels(source, list(_TAGS.values()))
     raw = {keyword: _raw_value(ds, tag) for keyword, tag in _TAGS.items()}
     encodings = _encodings(raw["SpecificCharacterSet"])
     return {keyword: _text(value, encodings) for keyword, value in raw.items()}
@@ -79,6 +73,8 @@ def transfer_syntax_of(file: BinaryIO) -> str:
         As `read_header` does.
     """
     file.seek(0)
+    if inflating(file) is not None:
+        return str(DeflatedExplicitVRLittleEndian)
     return str(read_partial(file, stop_when=lambda *_: True).file_meta.TransferSyntaxUID)
 
 
@@ -88,20 +84,11 @@ def _check_deflated(data: bytes) -> None:
     Raises
     ------
     ValueError
-        When it does.
+        When it does, or is cut off.
     """
-    if data[128:140] != _META_START:
-        return
-    start = 144 + int.from_bytes(data[140:144], "little")
-    if str(DeflatedExplicitVRLittleEndian).encode() not in data[144:start]:
-        return
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 A.5: no zlib header
-    left, chunk = MAX_INFLATED, inflater.decompress(data[start:], _CHUNK)
-    while chunk:
-        left -= len(chunk)
-        if left < 0:
-            raise ValueError("the data set inflates beyond all measure")
-        chunk = inflater.decompress(inflater.unconsumed_tail, _CHUNK)
+    inflated = inflating(BytesIO(data))
+    while inflated is not None and inflated.read(_CHUNK):
+        pass
 
 
 def _raw_value(ds: Dataset, tag: int) -> bytes:

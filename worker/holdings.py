@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage
 
 from dicom_node.contexts import REPORT_SOP_CLASSES
+from dicom_node.inflating import read_before_pixels
 from dicom_node.query import UNIQUE_KEYS, Wanted, attributes_of
 from dicom_node.query_scp import SEARCH_LIMIT, too_many
 from dicom_node.records import Reference
@@ -281,7 +281,7 @@ def _mark(entity: Dataset, is_retrievable: bool) -> None:
 def _header(held: Holding, keywords: Iterable[str], archive: Store) -> Dataset:
     try:
         with archive.open(held.path) as file:
-            return dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+            return read_before_pixels(file, list(keywords))[0]
     except Exception as error:  # noqa: BLE001 - what pydicom raises is not documented
         log.warning("a query cannot read %s: %s", held.sop_instance_uid, type(error).__name__)
         return Dataset()

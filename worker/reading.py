@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from pydicom import dcmread
-
 import dicom_node.privacy  # noqa: F401
+from dicom_node.inflating import read_before_pixels
 from dicom_node.objects import StoreAway
 from dicom_node.store import Store
 
@@ -41,7 +40,7 @@ class FileGone(Exception):
 def read_header(archive: Store, path: str) -> Dataset:
     """Read a stored instance but its pixels; raises as `open_stored` does."""
     with open_stored(archive, path) as file, still_there():
-        return dcmread(file, stop_before_pixels=True)
+        return read_before_pixels(file)[0]
 
 
 def read_bytes(archive: Store, path: str) -> bytes:

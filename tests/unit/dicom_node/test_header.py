@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dicom_node import header
+from dicom_node import inflating
 from dicom_node.header import read_header
 from tests.datasets import image, part10
 
@@ -32,7 +32,7 @@ def test_a_deflated_dataset_that_inflates_beyond_measure_is_refused(monkeypatch)
     data = part10(ds)
     assert len(data) < 10000
     assert read_header(data)["PatientID"] == "PID1"
-    monkeypatch.setattr(header, "MAX_INFLATED", 3_000_000)
+    monkeypatch.setattr(inflating, "MAX_INFLATED", 3_000_000)
     with pytest.raises(ValueError, match="inflates"):
         read_header(data)
 

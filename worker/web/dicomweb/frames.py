@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from pydicom import dcmread
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -32,6 +31,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import InstanceError
+from dicom_node.inflating import read_before_pixels
 from worker.web import audited
 from worker.web.api.bearer import Caller
 from worker.web.dicomweb import accept
@@ -190,7 +190,7 @@ def _all_frames(services: Services, stored: Stored) -> Iterator[bytes]:
 
 def _value(services: Services, stored: Stored, tag: int) -> bytes:
     with opened(services, stored) as file:
-        ds = dcmread(file, stop_before_pixels=True, specific_tags=[tag])
+        ds, _ = read_before_pixels(file, [tag])
     value = ds[tag].value if tag in ds else None
     if not isinstance(value, bytes):
         raise HTTPException(404, "The instance has no such long value.")

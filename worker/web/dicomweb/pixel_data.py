@@ -11,16 +11,15 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import BinaryIO, Final
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_node.attributes import number, text
 from dicom_node.errors import InvalidInstance
+from dicom_node.inflating import read_before_pixels
 from worker.web.dicomweb.parts import chunks
 
 _EXPLICIT: Final = str(ExplicitVRLittleEndian)
@@ -73,13 +72,10 @@ def pixel_data_of(file: BinaryIO, sop_instance_uid: str) -> PixelData:
     InvalidInstance
         When there is none, or not as much as the instance says.
     """
-    ds = dcmread(file, stop_before_pixels=True)
+    ds, file = read_before_pixels(file)
     syntax = ds.file_meta.TransferSyntaxUID
     frames = max(1, int(number(ds, "NumberOfFrames", 1)))
-    if syntax == DeflatedExplicitVRLittleEndian:
-        file, start, length, unit = _inflated(file, sop_instance_uid)
-    else:
-        start, length, unit = _found(file, ds, sop_instance_uid)
+    start, length, unit = _found(file, ds, sop_instance_uid)
     if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
         return PixelData(str(syntax), frames, _code_streams(file, start, frames), 1, 1)
     if length == _UNDEFINED:
@@ -113,15 +109,6 @@ def _found(file: BinaryIO, ds: Dataset, sop_instance_uid: str) -> tuple[int, int
     if tag != _PIXEL_DATA:
         raise _none(sop_instance_uid)
     return file.tell(), length, 1 if is_little or vr != b"OW" else 2
-
-
-def _inflated(file: BinaryIO, sop_instance_uid: str) -> tuple[BinaryIO, int, int, int]:
-    """Read what was deflated as a whole: nothing of it has a place in the file."""
-    file.seek(0)
-    ds = dcmread(file)
-    if "PixelData" not in ds:
-        raise _none(sop_instance_uid)
-    return BytesIO(ds.PixelData), 0, len(ds.PixelData), 1
 
 
 def _samples(file: BinaryIO, start: int, unit: int) -> Callable[[int, int], Iterator[bytes]]:

@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.header import transfer_syntax_of
+from dicom_node.inflating import read_before_pixels
 from worker.web import audited
 from worker.web.api.asked import StudyUid
 from worker.web.api.bearer import Caller
@@ -205,7 +206,7 @@ def _array(services: Services, kept: Sequence[Stored], base: str) -> Iterator[by
 def metadata_of(services: Services, stored: Stored, base: str) -> dict[str, object]:
     """Return the metadata of an instance, where long values are named by their URI."""
     with opened(services, stored) as file:
-        ds = dcmread(file, stop_before_pixels=True)
+        ds, _ = read_before_pixels(file)
     uids = (str(ds.get(each, "")) for each in ("StudyInstanceUID", "SeriesInstanceUID"))
     where = url_of(base, *uids, stored.sop_instance_uid)
 
