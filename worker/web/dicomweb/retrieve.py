@@ -10,14 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
-from io import BytesIO
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -34,6 +31,7 @@ from worker.web.dicomweb import accept
 from worker.web.dicomweb.accept import DICOM, JSON, Wish
 from worker.web.dicomweb.as_json import json_of
 from worker.web.dicomweb.callers import Guarded
+from worker.web.dicomweb.converted import converted
 from worker.web.dicomweb.objects import (
     SeriesUid,
     SopUid,
@@ -155,11 +153,7 @@ def _as_stored(services: Services, stored: Stored) -> Iterator[bytes]:
 def _converted(services: Services, stored: Stored) -> Iterator[bytes]:
     """Write a file anew, in Explicit VR Little Endian."""
     with opened(services, stored) as file:
-        ds = dcmread(file)
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    buffer = DicomBytesIO()
-    ds.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    yield from chunks(BytesIO(buffer.getvalue()))
+        yield from converted(file)
 
 
 # --- metadata --------------------------------------------------------------------------------
