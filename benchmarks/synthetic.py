@@ -136,7 +136,7 @@ NOTICES = {
     "message_id": "'notice-' || CAST(i AS {text})",
     "reference": "'study-' || CAST(i AS {text})",
     "finding": "'PRESENT'",
-    "details": "'[]'",
+    "details": "'{{}}'",
     "corrects": "FALSE",
     "state": "'SENT'",
     "attempts": "1",
