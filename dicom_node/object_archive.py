@@ -84,20 +84,20 @@ class ObjectArchive:
         self._marked_at = time.monotonic()
         return True
 
-    def require(self, good_s: float = MARK_GOOD_S) -> None:
+    def require(self, *, anew: bool = False) -> None:
         """See that it is the archive; the mark is asked for once a minute.
 
         Parameters
         ----------
-        good_s : float
-            For how long it counts that the mark was there.
+        anew : bool
+            Ask for it in any case.
 
         Raises
         ------
         OSError
             ``ENODEV`` when it has no mark, else why the store does not answer.
         """
-        if time.monotonic() - self._marked_at < good_s:
+        if not anew and time.monotonic() - self._marked_at < MARK_GOOD_S:
             return
         try:
             self.objects.look(MARK)

@@ -16,7 +16,7 @@ from dicom_node.object_archive import ObjectArchive
 
 def require(archive: ObjectArchive) -> None:
     """Ask the store for the mark, also where it was there a moment ago; raises as `remove` does."""
-    archive.require(good_s=0)
+    archive.require(anew=True)
 
 
 def portions(paths: Sequence[str]) -> list[Sequence[str]]:
