@@ -26,6 +26,8 @@ MAX_INFLATED: Final = 224 << 20
 # Of that, before the pixels, so much is read; what nobody asks for does not count.
 _MOST_BEFORE: Final = 32 << 20
 _CHUNK: Final = 256 << 10
+# So much is read at once: of a file in a bucket, what was fetched at first holds most headers.
+_PIECE: Final = 64 << 10
 # How far one can go back: a reader does so by a header, or by what may be a delimiter.
 _BACK: Final = 64 << 10
 
@@ -121,7 +123,7 @@ class Inflating(io.BufferedIOBase):
     def _next(self) -> bytes:
         piece = self._inflater.decompress(self._inflater.unconsumed_tail, _CHUNK)
         while not piece and not self._inflater.eof:
-            data = self._deflated.read(_CHUNK)
+            data = self._deflated.read(_PIECE)
             if not data:
                 raise ValueError("the deflated data set is cut off")
             piece = self._inflater.decompress(data, _CHUNK)
