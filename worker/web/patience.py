@@ -63,7 +63,9 @@ class ImpatientProtocol(H11Protocol):
         is_answered = request is not None and request.response_complete
         come, self._come = self._come, 0
         is_answering = is_whole and not is_answered
-        if not is_answering and request is self._seen and come < _PROGRESS:
+        is_idle = not is_answering and request is self._seen and come < _PROGRESS
+        # Over TLS, what is closed twice cannot be aborted, nor say what waits.
+        if is_idle and not self.transport.is_closing():
             self.transport.close()
         self._seen = request
         self._wait()

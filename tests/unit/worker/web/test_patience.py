@@ -115,12 +115,16 @@ class Waiting(asyncio.Transport):
         super().__init__()
         self.left = 1 << 20
         self.is_aborted = False
+        self.closed = 0
 
     def get_write_buffer_size(self) -> int:
         return self.left
 
     def is_closing(self) -> bool:
-        return False
+        return self.closed > 0
+
+    def close(self) -> None:
+        self.closed += 1
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -148,6 +152,22 @@ def test_who_reads_slowly_is_not_hung_up_on() -> None:
         assert not looks(protocol, transport, 100_000, 100_000, 100_000)
         assert not looks(protocol, transport, 99_999)
         assert looks(protocol, transport, *[99_999] * 4)
+        assert protocol._timer is not None
+        protocol._timer.cancel()
+
+    asyncio.run(run())
+
+
+def test_what_is_closed_is_not_closed_again_but_aborted_when_it_is_not_read() -> None:
+    """Over TLS, the transport of the standard library forgets the rest when it is closed twice."""
+
+    async def run() -> None:
+        protocol = ImpatientProtocol(uvicorn.Config(slow_app), ServerState(), {})
+        transport = Waiting()
+        protocol.connection_made(transport)
+        protocol.cycle = SimpleNamespace(more_body=False, response_complete=True)
+        assert looks(protocol, transport, *[100_000] * 8)
+        assert transport.closed == 1
         assert protocol._timer is not None
         protocol._timer.cancel()
 
