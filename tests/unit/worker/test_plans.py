@@ -331,6 +331,7 @@ def _remove(desk: Desk, ask: Ask) -> None:
     space = Rule(RemovalKind.IMAGES, RemovalCause.SPACE, NOW, NOW - SILENCE)
     ask("may_go: space", lambda s: ledger.may_go(s, space, [7, 8, 9]))
     ask("bytes_kept", lambda s: ledger.bytes_kept(s, 7))
+    ask("unsized", lambda s: ledger.unsized(s, 7))
     ask("unfinished", lambda s: ledger.unfinished(s, 20))
     ask("bytes_removed", lambda s: ledger.bytes_removed(s, NOW))
     ask("last_removed_at", lambda s: ledger.last_removed_at(s, study_uid(7)))
