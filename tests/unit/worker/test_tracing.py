@@ -433,4 +433,5 @@ def test_a_file_of_headers_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_work_has_a_name_for_its_spans() -> None:
-    assert [kind.lower() for kind in JobKind] == ["classify", "report", "deliver", "commit"]
+    steps = ["classify", "report", "deliver", "commit", "notify"]
+    assert [kind.lower() for kind in JobKind] == steps
