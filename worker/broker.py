@@ -7,8 +7,9 @@ broker's word that it has one, and one that is away is given up at once.
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from worker.settings_paths import whole
 
 if TYPE_CHECKING:
     from kombu import Connection
@@ -94,7 +95,7 @@ def tls_options(settings: Settings) -> dict[str, Any]:
         "certfile": settings.broker_certificate,
         "keyfile": settings.broker_key,
     }
-    given = {name: _whole(path) for name, path in files.items() if path is not None}
+    given = {name: str(whole(path)) for name, path in files.items() if path is not None}
     if scheme == "amqps":
         # Of None the transport makes the name of the host.
         return {**given, "cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
@@ -118,7 +119,3 @@ def count_waiting(channel: Any, queue: str) -> int:
     """Count the messages that wait in a queue, which is made as Celery makes it where it lacks."""
     declared = channel.queue_declare(queue, durable=True, auto_delete=False)
     return int(declared.message_count)
-
-
-def _whole(path: Path) -> str:
-    return str(path.expanduser().absolute())

@@ -27,6 +27,7 @@ from worker.settings_file import PREFIX, given_values
 from worker.settings_notify import NotifySettings
 from worker.settings_objects import Bucket, ObjectSettings, Place
 from worker.settings_oidc import OidcSettings
+from worker.settings_paths import whole
 from worker.settings_tracing import TracingSettings
 from worker.settings_values import (
     AETitle,
@@ -269,14 +270,14 @@ class Settings(
 
     @model_validator(mode="after")
     def _fill_from_home(self) -> Settings:
-        home = self.home.expanduser().absolute()
+        home = whole(self.home)
         fill = object.__setattr__  # the instance is frozen from here on
         fill(self, "home", home)
         if not isinstance(self.archive, Bucket):
-            fill(self, "archive", (self.archive or home / "archive").expanduser().absolute())
-        fill(self, "spool", (self.spool or home / "spool").expanduser().absolute())
+            fill(self, "archive", whole(self.archive or home / "archive"))
+        fill(self, "spool", whole(self.spool or home / "spool"))
         audit_file = self.audit_file or home / "audit" / "audit.log"
-        fill(self, "audit_file", audit_file.expanduser().absolute())
+        fill(self, "audit_file", whole(audit_file))
         if not self.database_url:
             fill(self, "database_url", f"sqlite:///{home / 'cxr-worker.sqlite3'}")
         if not self.broker_url:
@@ -337,7 +338,7 @@ class Settings(
         if not (self.tls_certificate and self.tls_key and self.tls_authority):
             return None
         paths = (self.tls_certificate, self.tls_key, self.tls_authority)
-        return TlsFiles(*(path.expanduser().absolute() for path in paths))
+        return TlsFiles(*map(whole, paths))
 
     def destination(self, name: str) -> Destination:
         """Give a destination as it is set now, by its name in the database.

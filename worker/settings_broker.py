@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 from dicom_node.errors import ConfigurationError
+from worker.settings_paths import require_pair
 
 SCHEMES = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 # With these the files of TLS mean something; with sentinel they turn it on.
@@ -53,15 +54,12 @@ class BrokerSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _broker_tls_is_whole(self) -> BrokerSettings:
-        pair = {
+        require_pair(self, "broker")
+        files = {
+            "CXR_BROKER_AUTHORITY": self.broker_authority,
             "CXR_BROKER_CERTIFICATE": self.broker_certificate,
             "CXR_BROKER_KEY": self.broker_key,
         }
-        missing = [key for key, path in pair.items() if path is None]
-        if len(missing) == 1:
-            (there,) = set(pair) - set(missing)
-            raise ConfigurationError(missing[0], f"is not set, but {there} is")
-        files = {"CXR_BROKER_AUTHORITY": self.broker_authority, **pair}
         given = [key for key, path in files.items() if path is not None]
         scheme = self.broker_scheme
         if given and scheme not in WITH_TLS:

@@ -17,8 +17,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from dicom_node.errors import ConfigurationError
+from worker.settings_paths import require_pair, whole
 from worker.settings_values import Receiver
-from worker.settings_web import is_loopback, whole
+from worker.settings_web import is_loopback
 
 
 class Target(StrEnum):
@@ -199,11 +200,5 @@ class NotifySettings(BaseSettings):
 
     @model_validator(mode="after")
     def _notify_files_come_in_pairs(self) -> NotifySettings:
-        for missing, there in (("certificate", "key"), ("key", "certificate")):
-            given = getattr(self, f"notify_{there}") is not None
-            if given and getattr(self, f"notify_{missing}") is None:
-                raise ConfigurationError(
-                    f"CXR_NOTIFY_{missing.upper()}",
-                    f"is not set, but CXR_NOTIFY_{there.upper()} is",
-                )
+        require_pair(self, "notify")
         return self

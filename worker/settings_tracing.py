@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
 
 from dicom_node.errors import ConfigurationError
+from worker.settings_paths import whole
 
 ENDPOINT, HEADERS_FILE = "CXR_OTLP_ENDPOINT", "CXR_OTLP_HEADERS_FILE"
 # What OTLP adds to the address of a collector (OTLP 1.x, "OTLP/HTTP Request").
@@ -54,7 +55,7 @@ class TracingSettings(BaseSettings):
         """
         if self.otlp_headers_file is None:
             return {}
-        path = self.otlp_headers_file.expanduser().absolute()
+        path = whole(self.otlp_headers_file)
         try:
             lines = path.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:

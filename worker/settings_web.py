@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
 
 from dicom_node.errors import ConfigurationError
+from worker.settings_paths import require_pair, whole
 from worker.settings_values import HostNames, Networks, PortOrOff, SyslogReceiver
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -89,13 +90,7 @@ class WebSettings(BaseSettings):
     @model_validator(mode="after")
     def _files_come_in_pairs(self) -> WebSettings:
         for kind in ("web", "audit"):
-            names = (f"{kind}_certificate", f"{kind}_key")
-            missing = [name for name in names if getattr(self, name) is None]
-            if len(missing) == 1:
-                (there,) = set(names) - set(missing)
-                raise ConfigurationError(
-                    f"CXR_{missing[0].upper()}", f"is not set, but CXR_{there.upper()} is"
-                )
+            require_pair(self, kind)
         return self
 
     @model_validator(mode="after")
@@ -132,11 +127,6 @@ class WebSettings(BaseSettings):
                 "is not set; CXR_AUDIT_SYSLOG needs it, to know its receiver from others",
             )
         return self
-
-
-def whole(path: Path) -> Path:
-    """Give the whole of a path that was set."""
-    return path.expanduser().absolute()
 
 
 def is_loopback(host: str) -> bool:

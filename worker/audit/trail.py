@@ -18,7 +18,7 @@ from worker.audit.schema import Message, Participant, to_xml
 from worker.audit.shipping import Shipping
 from worker.clock import local_time
 from worker.settings import Settings
-from worker.settings_web import whole
+from worker.settings_paths import whole
 
 
 class NotRecorded(PacsWorkerError):

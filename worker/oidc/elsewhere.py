@@ -19,7 +19,7 @@ from worker.oidc.role_rules import RoleRules
 from worker.oidc.secret import read_secret
 from worker.oidc.transaction import Transaction
 from worker.settings import Settings
-from worker.settings_web import whole
+from worker.settings_paths import whole
 
 _FROM_ALL: Final = RateLimitItemPerMinute(1000)
 # By which claim somebody is called, the first that is there.

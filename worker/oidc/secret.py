@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicom_node.errors import ConfigurationError
 from worker.settings import Settings
-from worker.settings_web import whole
+from worker.settings_paths import whole
 
 
 def read_secret(settings: Settings) -> str | None:
