@@ -17,10 +17,9 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
 
-from dicom_node.errors import ConfigurationError
 from dicom_node.tls import CIPHER_SUITES
+from worker import tls_files
 from worker.audit.schema import Outcome
 from worker.settings_values import Receiver
 
@@ -60,13 +59,10 @@ def client_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join((*CIPHER_SUITES, "@SECLEVEL=2")))
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        context.load_verify_locations(cafile=authority)
-    except OSError as error:
-        raise _unusable(AUTHORITY, authority, error) from error
+    tls_files.trust(context, AUTHORITY, authority)
     if certificate is not None:
-        _present(context, certificate, key)
+        assert key is not None  # the settings come in pairs
+        tls_files.present(context, (CERTIFICATE, certificate), (KEY, key))
     return context
 
 
@@ -156,29 +152,3 @@ class Connection:
         finally:
             self._socket.settimeout(TIMEOUT_S)
         raise ConnectionResetError("the receiver has ended the connection")
-
-
-def _present(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-    """Load our certificate and its key."""
-    assert key is not None  # the settings come in pairs
-
-    def refuse_password() -> NoReturn:
-        raise ConfigurationError(KEY, f"{key} is encrypted; give it without a password")
-
-    for setting, path in ((CERTIFICATE, certificate), (KEY, key)):
-        try:
-            path.open("rb").close()  # OpenSSL's error would not say which file
-        except OSError as error:
-            raise _unusable(setting, path, error) from error
-    try:
-        context.load_cert_chain(certificate, key, password=refuse_password)
-    except ssl.SSLError as error:
-        raise ConfigurationError(
-            KEY, f"{key} is no private key in PEM, or not that of the certificate {certificate}"
-        ) from error
-
-
-def _unusable(setting: str, path: Path, error: OSError) -> ConfigurationError:
-    if isinstance(error, ssl.SSLError):
-        return ConfigurationError(setting, f"{path} holds no certificate in PEM")
-    return ConfigurationError(setting, f"{path} cannot be read: {error.strerror}")
