@@ -27,6 +27,7 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 
+from benchmarks import memory
 from benchmarks.objects import Radiograph, radiographs
 from dicom_node.entity import IMPLEMENTATION_CLASS_UID
 
@@ -163,6 +164,7 @@ def main() -> None:
         radiographs(each, options.side, first=options.first + number * each)
         for number in range(options.senders)
     ]
+    memory.touch()
     seconds, stored = run(host, int(port), options.called, batches, options.pdu)
     size = len(batches[0][0].data_set)
     print(json.dumps({"seconds": seconds, "stored": stored, "bytes": stored * size}))

@@ -6,24 +6,29 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks import rig
 from dicom_node.peer import Peer
 
+TUNED = "with PDUs of 128 KiB and TCP_NODELAY"
+_PLAIN = {key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
 # What a peer that answers small packets at once needs: DCMTK waits for more by default.
 _ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+# A process for each association, so that it serves 20 at once; and the largest PDU it takes.
+_FORK, _LARGEST_PDU = ("--fork",), ("--max-pdu", "131072")
 
 
 @contextmanager
-def storescp() -> Iterator[Peer]:
-    """Run DCMTK's storescp, with the largest PDU it takes, a process for each association."""
+def storescp(options: Sequence[str], environment: Mapping[str, str]) -> Iterator[Peer]:
+    """Run DCMTK's storescp."""
     with tempfile.TemporaryDirectory(prefix="cxr-bench-dcmtk-") as name:
         port, log = rig.free_port(), Path(name) / "log"
-        words = ["storescp", "--fork", "--max-pdu", "131072", "--output-directory", name, str(port)]
-        with rig.program(words, _ENVIRONMENT, log):
+        words = ["storescp", *options, "--output-directory", name, str(port)]
+        with rig.program(words, environment, log):
             rig.wait_for_port(port, log)
             yield Peer("STORESCP", "127.0.0.1", port)
 
@@ -46,7 +51,11 @@ def orthanc() -> Iterator[Peer]:
             yield Peer("ORTHANC", "127.0.0.1", port)
 
 
-def installed() -> dict[str, contextmanager]:  # type: ignore[type-arg]
+def installed() -> dict[str, Callable[[], AbstractContextManager[Peer]]]:
     """Give the peers that are installed here, by the names people know."""
-    known = {"storescp": ("DCMTK storescp", storescp), "Orthanc": ("Orthanc", orthanc)}
-    return {name: run for program, (name, run) in known.items() if shutil.which(program)}
+    known = (
+        ("storescp", "DCMTK storescp", partial(storescp, _FORK, _PLAIN)),
+        ("storescp", TUNED, partial(storescp, (*_FORK, *_LARGEST_PDU), _ENVIRONMENT)),
+        ("Orthanc", "Orthanc", orthanc),
+    )
+    return {name: run for program, name, run in known if shutil.which(program)}

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import objects, peers, rig, sheet
+from benchmarks import memory, objects, peers, rig, sheet
 from dicom_node.errors import PacsWorkerError
 from dicom_node.peer import Peer
 
@@ -96,6 +96,7 @@ def _by_storescu(peer: Peer, load: Load, first: int) -> tuple[float, int, int]:
         for each in sent:
             (Path(name) / each.sop_instance_uid).write_bytes(each.data)
         os.sync()
+        memory.touch()
         started = time.monotonic()
         _run(
             [STORESCU, "--max-send-pdu", "131072", "--call", peer.ae_title, "+sd", peer.host,
