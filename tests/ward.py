@@ -47,7 +47,12 @@ class Ward:
         self.send = FakeSend()
         self.ask = FakeAsk()
         self.desk = Desk(sessions, self.archive, self.settings, self.clock)
+        self.written_down: list[tuple[str, str]] = []
         self._record = node.recorder(sessions, self.settings.quiet_s, self.bells)
+
+    def write_down(self, study: Study) -> None:
+        """Stand for the audit trail."""
+        self.written_down.append((study.study_instance_uid, study.patient_id))
 
     # --- reception ---------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from worker import keeping, model_commands
 from worker.archive_commands import archive as archive_files
 from worker.dataset_commands import dataset
 from worker.lasting import lasting
+from worker.recorded import doing, writing_down
 from worker.states import StudyState
 from worker.token_commands import token
 from worker.user_commands import user
@@ -430,8 +431,9 @@ def requeue(
     desk = composition.desk()
     if not study:
         study = given_up.studies_with(given_up.dead_letters(desk.sessions, destination))
-    again = given_up.requeue(desk, study, reason, tasks.announce, given_up.who())
-    _tell(again, "{} jobs owed")
+    with writing_down(doing("requeue")) as note:
+        again = given_up.requeue(desk, study, reason, tasks.announce, given_up.who(), note)
+        _tell(again, "{} jobs owed")
 
 
 @app.command(rich_help_panel="Operate")
@@ -445,7 +447,9 @@ def discard(
     if not reason.strip():
         raise typer.BadParameter("says why", param_hint="--reason")
     _start()
-    _tell(given_up.discard(composition.desk(), study, reason.strip()), "{} dead letters discarded")
+    with writing_down(doing("discard")) as note:
+        done = given_up.discard(composition.desk(), study, reason.strip(), note)
+        _tell(done, "{} dead letters discarded")
 
 
 def _tell(done: Iterable[tuple[str, int | None]], words: str) -> None:

@@ -27,6 +27,7 @@ from dicom_node.ours import is_ours
 from dicom_node.records import Outcome, Received
 from worker import ledger, unnamed
 from worker.desk import Desk
+from worker.given_up import WriteDown
 from worker.node import look_within
 from worker.reading import ArchiveAway
 
@@ -54,7 +55,9 @@ class Adoption:
     fate: Fate
 
 
-def adopt(desk: Desk, *, apply: bool, also_removed: bool = False) -> Iterator[Adoption]:
+def adopt(
+    desk: Desk, *, write_down: WriteDown | None, also_removed: bool = False
+) -> Iterator[Adoption]:
     """Enter instances that no row names, a study at a time; or only tell which.
 
     A file comes to its study as received when it was written. What was entered by a node meanwhile
@@ -62,6 +65,8 @@ def adopt(desk: Desk, *, apply: bool, also_removed: bool = False) -> Iterator[Ad
 
     Parameters
     ----------
+    write_down : callable or None
+        Writes down that a study is taken in; None where only to be told which would be.
     also_removed : bool
         Enter also what was removed on purpose, or may have been.
 
@@ -72,11 +77,16 @@ def adopt(desk: Desk, *, apply: bool, also_removed: bool = False) -> Iterator[Ad
     """
     there = (each for each in unnamed.find(desk, YOUNG_S) if each.path == each.named)
     for study, files in groupby(there, key=lambda each: each.study_instance_uid):
-        yield from _adopt_study(desk, study, files, apply=apply, also_removed=also_removed)
+        yield from _adopt_study(desk, study, files, write_down, also_removed=also_removed)
 
 
 def _adopt_study(
-    desk: Desk, study: str, files: Iterable[Found], *, apply: bool, also_removed: bool
+    desk: Desk,
+    study: str,
+    files: Iterable[Found],
+    write_down: WriteDown | None,
+    *,
+    also_removed: bool,
 ) -> Iterator[Adoption]:
     gone_at = None if also_removed else _gone_at(desk, study)
     received: list[tuple[Found, Received]] = []
@@ -86,8 +96,8 @@ def _adopt_study(
             yield Adoption(found, looked)
         else:
             received.append((found, looked))
-    if apply and received:
-        fates = _enter(desk, [each for _, each in received])
+    if write_down is not None and received:
+        fates = _enter(desk, [each for _, each in received], write_down)
         yield from (Adoption(each, fate) for (each, _), fate in zip(received, fates, strict=True))
     else:
         yield from (Adoption(each, Fate.ADOPTED) for each, _ in received)
@@ -160,7 +170,7 @@ def _meta_of(data: bytes) -> tuple[str, str]:
     return str(meta.get("TransferSyntaxUID", "")), source
 
 
-def _enter(desk: Desk, received: Sequence[Received]) -> list[Fate]:
+def _enter(desk: Desk, received: Sequence[Received], write_down: WriteDown) -> list[Fate]:
     """Enter instances of a study in one transaction, so that one report tells of all of them."""
     quiet, fates = timedelta(seconds=desk.settings.quiet_s), list[Fate]()
     is_there = look_within(desk.archive)
@@ -171,6 +181,9 @@ def _enter(desk: Desk, received: Sequence[Received]) -> list[Fate]:
                 ledger.close_association(session, each.association_id)
                 conflict = outcome is Outcome.CONFLICT
                 fates.append(Fate.OTHER_BYTES if conflict else Fate.ADOPTED)
+            study = ledger.locked_study(session, received[0].study_instance_uid)
+            if study is not None and Fate.ADOPTED in fates:
+                write_down(study)
     except ledger.FileVanished:  # removed just now; nothing of the study is entered
         return [Fate.REMOVED] * len(received)
     return [_seen(desk, each, fate) for each, fate in zip(received, fates, strict=True)]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.recorded import doing, writing_down
+
 if TYPE_CHECKING:
     from worker.adopting import Fate
 
@@ -55,11 +57,15 @@ def adopt(
     files: Counter[adopting.Fate] = Counter()
     studies: set[str] = set()
     try:
-        for each in adopting.adopt(desk, apply=apply, also_removed=also_removed):
-            files[each.fate] += 1
-            if each.fate is adopting.Fate.ADOPTED:
-                studies.add(each.found.study_instance_uid)
-                typer.echo(each.found.path)
+        with writing_down(doing("archive adopt")) as note:
+            found = adopting.adopt(
+                desk, write_down=note if apply else None, also_removed=also_removed
+            )
+            for each in found:
+                files[each.fate] += 1
+                if each.fate is adopting.Fate.ADOPTED:
+                    studies.add(each.found.study_instance_uid)
+                    typer.echo(each.found.path)
     except ArchiveAway as error:
         typer.echo(f"CXR_ARCHIVE cannot be looked through now: {error}", err=True)
         raise typer.Exit(1) from None

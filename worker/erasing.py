@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from worker import ledger
 from worker.desk import Desk
+from worker.given_up import WriteDown
 from worker.reading import ArchiveAway
 from worker.removing import finish, sizes
 from worker.tables import Removal, Study
@@ -26,7 +27,13 @@ def owing(desk: Desk, studies: Sequence[Study]) -> list[str]:
 
 
 def erase(
-    desk: Desk, studies: Sequence[Study], person: str, reason: str, *, even_if_owed: bool
+    desk: Desk,
+    studies: Sequence[Study],
+    person: str,
+    reason: str,
+    write_down: WriteDown,
+    *,
+    even_if_owed: bool,
 ) -> Iterator[tuple[str, list[Removal] | None, str]]:
     """Erase studies, one after the other.
 
@@ -47,6 +54,8 @@ def erase(
                 if allowed
                 else None
             )
+            if erased:
+                write_down(study)
         yield uid, erased, _finished(desk, erased or [])
 
 

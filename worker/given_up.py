@@ -6,11 +6,16 @@ import getpass
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from sqlalchemy.orm import Session
+
 from worker import ledger
 from worker.database import SessionFactory
 from worker.desk import Bell, Desk
 from worker.states import JobKind
-from worker.tables import Job
+from worker.tables import Job, Study
+
+# Writes down in the audit trail that something is done about a study; nothing is done if it fails.
+WriteDown = Callable[[Study], None]
 
 
 def dead_letters(sessions: SessionFactory, destination: str | None) -> list[tuple[Job, str]]:
@@ -31,6 +36,7 @@ def requeue(
     reason: str,
     announce: Callable[[Bell], None],
     person: str,
+    write_down: WriteDown,
     *,
     seen: int | None = None,
 ) -> Iterator[tuple[str, int | None]]:
@@ -41,16 +47,29 @@ def requeue(
     for uid in studies:
         with desk.sessions() as session, session.begin():
             owed = ledger.requeue(session, uid, desk.clock(), reason, person, seen=seen)
+            _write_down(session, uid, owed, write_down)
         yield uid, owed
     for kind in (JobKind.CLASSIFY, JobKind.REPORT) if studies else ():
         announce(Bell(kind))
 
 
-def discard(desk: Desk, studies: Sequence[str], reason: str) -> Iterator[tuple[str, int | None]]:
+def discard(
+    desk: Desk, studies: Sequence[str], reason: str, write_down: WriteDown
+) -> Iterator[tuple[str, int | None]]:
     """Strike given-up work off; give each study with how much it was, None when it is unknown."""
     for uid in studies:
         with desk.sessions() as session, session.begin():
-            yield uid, ledger.discard(session, uid, reason, who(), desk.clock())
+            count = ledger.discard(session, uid, reason, who(), desk.clock())
+            _write_down(session, uid, count, write_down)
+        yield uid, count
+
+
+def _write_down(session: Session, uid: str, count: int | None, write_down: WriteDown) -> None:
+    """Have a change written down, if it is one, once the database took it; then it is committed."""
+    session.flush()
+    study = ledger.locked_study(session, uid)
+    if study is not None and count:
+        write_down(study)
 
 
 def who() -> str:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.recorded import writing_down
+
 if TYPE_CHECKING:
     from worker.desk import Desk
-    from worker.tables import Study
+    from worker.tables import Removal, Study
 
 NOT_OURS = (
     "Not touched: what a PACS has received, back-ups, logs of other systems, and copies that "
@@ -154,9 +156,20 @@ def erase(
 def _erase(desk: Desk, studies: Iterable[Study], reason: str, *, even_if_owed: bool) -> bool:
     """Erase studies and say what came of it; tell whether all of it is done."""
     from worker import erasing, given_up
+    from worker.audit.messages import study_deleted
 
+    with writing_down(study_deleted) as note:
+        done = erasing.erase(
+            desk, list(studies), given_up.who(), reason, note, even_if_owed=even_if_owed
+        )
+        whole = _tell_erased(done)
+    typer.echo(NOT_OURS)
+    return whole
+
+
+def _tell_erased(done: Iterable[tuple[str, list[Removal] | None, str]]) -> bool:
+    """Say what came of each study; tell whether all of it is done."""
     whole = True
-    done = erasing.erase(desk, list(studies), given_up.who(), reason, even_if_owed=even_if_owed)
     for uid, erased, why in done:
         if erased is None:
             typer.echo(f"{uid}: owes work; wait, or use --even-if-owed")
@@ -167,5 +180,4 @@ def _erase(desk: Desk, studies: Iterable[Study], reason: str, *, even_if_owed: b
             counts = ", ".join(f"{each.count} {each.kind.lower()}" for each in erased)
             typer.echo(f"{uid}: erased: {counts or 'nothing was left'}")
         whole &= erased is not None and not why
-    typer.echo(NOT_OURS)
     return whole

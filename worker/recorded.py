@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.audit.messages import Person
+    from worker.audit.messages import Person, StudyOf
     from worker.audit.schema import Message
+    from worker.given_up import WriteDown
+    from worker.tables import Study
 
 
 def sessions_here() -> sessionmaker[Session]:
@@ -50,3 +52,33 @@ def recorded(
             then()
     finally:
         trail.close()
+
+
+@contextmanager
+def writing_down(message: Callable[[Person, StudyOf], Message]) -> Iterator[WriteDown]:
+    """Give what writes down that whoever is at the command line does something about a study.
+
+    Parameters
+    ----------
+    message
+        Says what is done, by whom, about which study.
+    """
+    from worker import composition, given_up
+    from worker.audit.messages import Person, StudyOf
+
+    trail, person = composition.trail(), Person(given_up.who())
+
+    def write_down(study: Study) -> None:
+        trail.record(message(person, StudyOf(study.study_instance_uid, study.patient_id)))
+
+    try:
+        yield write_down
+    finally:
+        trail.close()
+
+
+def doing(what: str) -> Callable[[Person, StudyOf], Message]:
+    """Say of a study, in words, what is done about it."""
+    from worker.audit.messages import study_changed
+
+    return lambda person, study: study_changed(person, study, what)

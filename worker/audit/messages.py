@@ -28,6 +28,7 @@ from worker.audit.schema import (
 APPLICATION_ACTIVITY = Code("110100", "DCM", "Application Activity")
 INSTANCES_ACCESSED = Code("110103", "DCM", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = Code("110104", "DCM", "DICOM Instances Transferred")
+STUDY_DELETED = Code("110105", "DCM", "DICOM Study Deleted")
 EXPORT = Code("110106", "DCM", "Export")
 QUERY = Code("110112", "DCM", "Query")
 SECURITY_ALERT = Code("110113", "DCM", "Security Alert")
@@ -130,6 +131,11 @@ def study_changed(person: Person, study: StudyOf, what: str) -> Message:
         In words: a verdict, a requeue, a discard.
     """
     return _accessed(person, study, Action.UPDATE, what)
+
+
+def study_deleted(person: Person, study: StudyOf) -> Message:
+    """Say that somebody erases a patient's study, with all that is known of it here."""
+    return Message(STUDY_DELETED, Action.DELETE, (_participant(person),), _subjects([study]))
 
 
 def studies_searched(person: Person, criteria: Mapping[str, str]) -> Message:

@@ -22,7 +22,7 @@ from worker.ledger.catalogue import (
 )
 from worker.ledger.claiming import claim, due_bells
 from worker.ledger.commitments import save_commitment, save_request
-from worker.ledger.decisions import DecidedMeanwhile
+from worker.ledger.decisions import DecidedMeanwhile, locked_study
 from worker.ledger.deliveries import (
     report_to_send,
     save_delivered,
@@ -158,6 +158,7 @@ __all__ = [
     "judged_since",
     "last_removed_at",
     "leaving",
+    "locked_study",
     "may_go",
     "model_row",
     "named_paths",

@@ -10,7 +10,9 @@ from worker.audit import messages
 from worker.audit.messages import Person, StudyOf
 from worker.audit.schema import Outcome
 from worker.chart import Chart
+from worker.given_up import WriteDown
 from worker.results import Found
+from worker.tables import Study
 from worker.web.services import Services
 
 
@@ -51,6 +53,17 @@ def acted(
     """Write down that somebody does something about a study."""
     person = _person(request, who.name)
     services.trail.record(messages.study_changed(person, _study_of(study), what))
+
+
+def acting(services: Services, request: Request, who: Identity, what: str) -> WriteDown:
+    """Give what writes down, once it is done and before it is committed, what somebody does."""
+    person = _person(request, who.name)
+
+    def write_down(study: Study) -> None:
+        subject = StudyOf(study.study_instance_uid, study.patient_id)
+        services.trail.record(messages.study_changed(person, subject, what))
+
+    return write_down
 
 
 def refused(services: Services, request: Request, who: Identity) -> None:

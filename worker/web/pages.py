@@ -32,6 +32,7 @@ Reason = Annotated[
 ]
 # A day that there may be studies of.
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 1, 1))]
+_UNKNOWN: Final = "No such study is here."
 # The most urgent are looked for among the studies of so many days, where no day is named.
 _URGENT_DAYS: Final = 1
 
@@ -140,7 +141,7 @@ def _found(services: Services, uid: str, order: Sequence[str] = ()) -> chart.Cha
     with services.reading() as session:
         found = chart.chart(session, uid, order)
     if found is None:
-        raise HTTPException(404, "No such study is here.")
+        raise HTTPException(404, _UNKNOWN)
     return found
 
 
@@ -169,14 +170,18 @@ def requeue(
     seen: Annotated[int, Form(ge=0, lt=2**63)],
 ) -> Response:
     """Do a study again, unless somebody else decided so since the page was made."""
-    audited.acted(services, request, who, _found(services, uid), "requeue")
+    note = audited.acting(services, request, who, "requeue")
     try:
         again = given_up.requeue(
-            services.desk, [uid], reason, services.announce, who.name, seen=seen
+            services.desk, [uid], reason, services.announce, who.name, note, seen=seen
         )
-        list(again)
+        ((_, owed),) = list(again)
     except ledger.DecidedMeanwhile as error:
         raise HTTPException(409, "Somebody requeued it meanwhile; load the page again.") from error
+    if owed is None:
+        raise HTTPException(404, _UNKNOWN)
+    if not owed:
+        raise HTTPException(409, "Nothing is left of this study that could be done again.")
     return RedirectResponse(f"/studies/{uid}", 303)
 
 

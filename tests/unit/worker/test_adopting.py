@@ -22,7 +22,10 @@ def ward(tmp_path: Path, sessions: sessionmaker[Session]) -> Attic:
 
 
 def adopt(ward: Attic, *, apply: bool = True) -> list[tuple[str, Fate]]:
-    return [(each.found.path, each.fate) for each in adopting.adopt(ward.desk, apply=apply)]
+    return [
+        (each.found.path, each.fate)
+        for each in adopting.adopt(ward.desk, write_down=ward.write_down if apply else None)
+    ]
 
 
 def fates(ward: Attic, *, apply: bool = True) -> list[Fate]:

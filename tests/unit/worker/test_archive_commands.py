@@ -46,6 +46,7 @@ def test_what_would_be_taken_in_is_shown_and_left(ward: Attic) -> None:
     assert output.count(f"{study}/{study}.") == 2
     assert "1 files are left as they are: reports, pictures and flags of ours" in output
     assert ward.all(Instance) == []
+    assert not ward.settings.audit_path.exists()
 
 
 def test_it_is_taken_in_when_it_is_told_to_and_its_bell_is_rung(ward: Attic) -> None:
@@ -56,6 +57,8 @@ def test_it_is_taken_in_when_it_is_told_to_and_its_bell_is_rung(ward: Attic) -> 
     assert "2 images of 1 studies taken in" in told("--apply")
     assert len(ward.all(Instance)) == 2
     assert len(ward.bells.rung) == rung + 1
+    (line,) = ward.settings.audit_path.read_text().splitlines()
+    assert 'EventActionCode="U"' in line
     assert "0 images of 0 studies taken in" in told("--apply")
 
 
@@ -64,7 +67,11 @@ def test_what_was_removed_is_left_unless_it_is_asked_for_with_a_warning(ward: At
     (row,) = ward.all(Instance)
     data = ward.archive.read(row.path)
     studies = erasing.find(ward.desk, study=study)
-    list(erasing.erase(ward.desk, studies, "somebody", "asked for", even_if_owed=True))
+    list(
+        erasing.erase(
+            ward.desk, studies, "somebody", "asked for", ward.write_down, even_if_owed=True
+        )
+    )
     ward.archive.write(study, row.sop_instance_uid, data)
     (erased, *_) = ward.all(Removal)
     age(ward, time.time() - erased.begun_at.timestamp() + 60)

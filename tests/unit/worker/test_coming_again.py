@@ -70,7 +70,11 @@ def ward(
 
 def erase(ward: Shelf) -> None:
     for study in erasing.find(ward.desk, patient_id="PID1"):
-        list(erasing.erase(ward.desk, [study], "somebody", "asked for", even_if_owed=True))
+        list(
+            erasing.erase(
+                ward.desk, [study], "somebody", "asked for", ward.write_down, even_if_owed=True
+            )
+        )
 
 
 def grow_old(ward: Shelf) -> None:
@@ -163,6 +167,6 @@ def test_what_is_removed_as_it_is_taken_in_is_told_of(
     forget(ward)
     monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
     monkeypatch.setattr(type(ward.archive), "stays", lambda *_: False)
-    fates = [each.fate for each in adopting.adopt(ward.desk, apply=True)]
+    fates = [each.fate for each in adopting.adopt(ward.desk, write_down=ward.write_down)]
     assert sorted(fates) == [adopting.Fate.OURS, adopting.Fate.REMOVED]
     assert "removed just as it was taken in" in caplog.text

@@ -34,7 +34,9 @@ def ward(tmp_path: Path, sessions: sessionmaker[Session]) -> Iterator[Attic]:
 def erase(ward: Attic, *, even_if_owed: bool = False, **which: str) -> list[Any]:
     studies = erasing.find(ward.desk, **(which or {"patient_id": PATIENT}))
     return list(
-        erasing.erase(ward.desk, studies, "somebody", "by request", even_if_owed=even_if_owed)
+        erasing.erase(
+            ward.desk, studies, "somebody", "by request", ward.write_down, even_if_owed=even_if_owed
+        )
     )
 
 

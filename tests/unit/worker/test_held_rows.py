@@ -89,7 +89,9 @@ def ward(
 
 def erase(ward: Bucket) -> list[str]:
     studies = erasing.find(ward.desk, patient_id="PID1")
-    told = erasing.erase(ward.desk, studies, "somebody", "asked for", even_if_owed=True)
+    told = erasing.erase(
+        ward.desk, studies, "somebody", "asked for", ward.write_down, even_if_owed=True
+    )
     return [why for _, _, why in told]
 
 
@@ -185,6 +187,6 @@ def test_the_store_is_not_asked_while_what_it_has_is_taken_in(
     ward.archive.write(study, f"{study}.1", data)
     monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
     store.held.clear()
-    (taken,) = adopting.adopt(ward.desk, apply=True, also_removed=True)
+    (taken,) = adopting.adopt(ward.desk, write_down=ward.write_down, also_removed=True)
     assert taken.fate is adopting.Fate.ADOPTED
     assert store.held == set()

@@ -17,6 +17,7 @@ from tests.keeping import DAY, Attic
 from tests.light_report import light_reports
 from worker import composition, given_up, keeping
 from worker.__main__ import app
+from worker.audit.trail import NotRecorded
 from worker.settings import Settings
 from worker.tables import Removal, Study
 
@@ -121,6 +122,37 @@ def test_erase_asks_first(ward: Attic) -> None:
     assert keeping.NOT_OURS in output
     assert (ward.files(), ward.all(Study)) == (set(), [])
     assert {row.reason for row in ward.all(Removal)} == {"asked"}
+
+
+def audited(ward: Attic) -> list[str]:
+    path = ward.settings.audit_path
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_an_erasure_is_in_the_audit_trail(ward: Attic) -> None:
+    study = ward.tell()
+    told("erase", "--study", study, "--reason", "asked", "--yes")
+    (line,) = audited(ward)
+    assert 'EventActionCode="D"' in line
+    assert 'csd-code="110105"' in line
+    assert f'ParticipantObjectID="{study}"' in line
+    assert f'UserName="{given_up.who()}"' in line
+
+
+def test_what_the_audit_trail_does_not_take_is_not_erased(ward: Attic) -> None:
+    study, files = ward.tell(), ward.files()
+    ward.settings.audit_path.mkdir(parents=True)
+    done = CliRunner().invoke(app, ["erase", "--study", study, "--reason", "asked", "--yes"])
+    assert isinstance(done.exception, NotRecorded)
+    assert "CXR_AUDIT_FILE" in str(done.exception)
+    assert (ward.files(), len(ward.all(Study)), ward.all(Removal)) == (files, 1, [])
+
+
+def test_what_is_not_erased_as_it_owes_work_is_not_in_the_audit_trail(ward: Attic) -> None:
+    study = new_uid()
+    ward.store(study, f"{study}.1")
+    told("erase", "--study", study, "--reason", "asked", "--yes", code=1)
+    assert audited(ward) == []
 
 
 def test_erase_refuses_while_work_is_owed(ward: Attic) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -322,6 +324,19 @@ def test_a_dead_letter_is_discarded_with_a_reason_and_a_name(desk: Desk) -> None
     assert "Nothing was given up." in run(app, ["dead-letters"]).output
     (row,) = desk.all(Decision)
     assert (row.action, row.reason, row.person) == ("DISCARDED", "a phantom", given_up.who())
+    assert run(app, ["discard", study, "--reason", "again"]).output == (
+        f"{study}: 0 dead letters discarded\n"
+    )
+    assert run(app, ["requeue", study]).exit_code == 0
+    lines = composition.settings().audit_path.read_text().splitlines()
+    assert [said(line) for line in lines] == [(study, "discard"), (study, "requeue")]
+
+
+def said(line: str) -> tuple[str, str]:
+    """Give the study of an audit message, and what was done about it."""
+    (study,) = re.findall(r'ParticipantObjectID="([0-9.]+)"', line)
+    (what,) = re.findall(r'type="Action" value="([^"]+)"', line)
+    return study, b64decode(what).decode()
 
 
 @pytest.mark.parametrize("words", [["1.2.3"], ["1.2.3", "--reason", " "]])

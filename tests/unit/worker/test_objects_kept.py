@@ -61,7 +61,9 @@ def test_what_is_erased_is_gone_with_what_lay_in_quarantine(ward: Bucket) -> Non
     assert ward.store(study, f"{study}.1", version=1) != 0
     assert any(path.startswith("quarantine/") for path in ward.files())
     (row,) = ward.all(Study)
-    told = list(erasing.erase(ward.desk, [row], "somebody", "asked for", even_if_owed=True))
+    told = list(
+        erasing.erase(ward.desk, [row], "somebody", "asked for", ward.write_down, even_if_owed=True)
+    )
     assert [why for _, _, why in told] == [""]
     assert ward.files() == set()
 
@@ -92,8 +94,10 @@ def test_what_was_removed_does_not_come_back_with_a_copy_of_the_bucket(
     (copied,) = [each for each in walk(ward.archive) if each.path == row.path]
     assert copied.written_at > removal.begun_at.timestamp(), "its time is that of the copy"
     monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
-    assert [each.fate for each in adopting.adopt(ward.desk, apply=True)] == [Fate.REMOVED]
-    taken = adopting.adopt(ward.desk, apply=True, also_removed=True)
+    assert [each.fate for each in adopting.adopt(ward.desk, write_down=ward.write_down)] == [
+        Fate.REMOVED
+    ]
+    taken = adopting.adopt(ward.desk, write_down=ward.write_down, also_removed=True)
     assert [each.fate for each in taken] == [Fate.ADOPTED]
     ward.work(30)
     kept_as_promised(ward)
@@ -105,5 +109,5 @@ def test_what_nothing_was_removed_of_is_taken_in_from_a_bucket(
     ward.tell(2)
     forget(ward)
     monkeypatch.setattr(adopting, "YOUNG_S", -60.0)
-    fates = [each.fate for each in adopting.adopt(ward.desk, apply=True)]
+    fates = [each.fate for each in adopting.adopt(ward.desk, write_down=ward.write_down)]
     assert fates.count(Fate.ADOPTED) == 2

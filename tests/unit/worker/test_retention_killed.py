@@ -42,7 +42,9 @@ def grow_old(ward: Attic) -> None:
 
 def erase(ward: Attic) -> None:
     studies = erasing.find(ward.desk, patient_id="PID1")
-    for _ in erasing.erase(ward.desk, studies, "somebody", "asked for it", even_if_owed=True):
+    for _ in erasing.erase(
+        ward.desk, studies, "somebody", "asked for it", ward.write_down, even_if_owed=True
+    ):
         pass
 
 

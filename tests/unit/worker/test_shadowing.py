@@ -308,7 +308,11 @@ def test_an_image_that_is_gone_is_passed_over(trial: Trial) -> None:
 def test_a_study_that_is_erased_meanwhile_leaves_nothing(trial: Trial) -> None:
     def erase() -> None:
         (found,) = erasing.find(trial.ward.desk, study=study)
-        list(erasing.erase(trial.ward.desk, [found], "who", "why", even_if_owed=True))
+        list(
+            erasing.erase(
+                trial.ward.desk, [found], "who", "why", trial.ward.write_down, even_if_owed=True
+            )
+        )
 
     trial.begin()
     study = trial.answer(2)
@@ -323,7 +327,11 @@ def test_erasing_a_study_takes_what_a_candidate_said_of_it(trial: Trial) -> None
     trial.look()
     assert len(trial.rows()) == 2
     found = erasing.find(trial.ward.desk, study=study)
-    list(erasing.erase(trial.ward.desk, found, "who", "why", even_if_owed=False))
+    list(
+        erasing.erase(
+            trial.ward.desk, found, "who", "why", trial.ward.write_down, even_if_owed=False
+        )
+    )
     assert len(trial.rows()) == 1
     assert other in [record["study_instance_uid"] for record in trial.ward.records()]
 

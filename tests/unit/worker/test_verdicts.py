@@ -182,7 +182,11 @@ def test_erasing_a_study_takes_its_verdicts_at_once(ward: Attic) -> None:
     judge_all(ward)
     assert len(ward.all(VerdictRow)) == 3
     found = erasing.find(ward.desk, study=erased)
-    list(erasing.erase(ward.desk, found, "somebody", "by request", even_if_owed=False))
+    list(
+        erasing.erase(
+            ward.desk, found, "somebody", "by request", ward.write_down, even_if_owed=False
+        )
+    )
     assert len(ward.all(VerdictRow)) == 1
     assert [row.study_instance_uid for row in ward.all(Study)] == [kept]
 

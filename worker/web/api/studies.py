@@ -109,10 +109,10 @@ def requeue(
     why: Reason,
 ) -> Response:
     """Do a study again; for administrators."""
-    audited.acted(services, request, caller, _found(services, uid), "requeue")
-    done = given_up.requeue(services.desk, [uid], why.reason, services.announce, caller.name)
+    note = audited.acting(services, request, caller, "requeue")
+    done = given_up.requeue(services.desk, [uid], why.reason, services.announce, caller.name, note)
     ((_, owed),) = list(done)
-    if owed is None:  # erased in this very moment
+    if owed is None:
         raise HTTPException(404, _UNKNOWN)
     if not owed:
         raise HTTPException(409, "Nothing is left of this study that could be done again.")

@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from model.predict import Prediction
+from tests.fakes import new_uid
 from tests.ward import PACS, Ward, chest
 from tests.web import Web
 from worker.access.roles import Role
 from worker.audit.trail import NotRecorded
-from worker.tables import Decision
+from worker.tables import Decision, Instance, Report
 from worker.web.pages import Filters
 
 MARKUP = "<script>alert(1)</script>"
@@ -368,6 +370,22 @@ def test_an_administrator_has_a_study_done_again_and_says_why(web: Web) -> None:
     assert (decision.person, decision.reason) == ("admin", "wrong window")
     assert web.ward.states() == ["RECEIVING"]
     assert 'EventActionCode="U"' in web.audited()
+
+
+def test_what_cannot_be_done_again_is_told_and_not_written_down(web: Web) -> None:
+    study = reported(web)
+    with web.browser("admin") as browser:
+        before = web.audited()
+        assert (
+            browser.post(f"/studies/{new_uid()}/requeue", reason="x", seen="0").status_code == 404
+        )
+        with web.ward.sessions.begin() as session:
+            session.execute(update(Instance).values(removed_at=web.ward.clock()))
+            session.execute(update(Report).values(removed_at=web.ward.clock()))
+        answer = browser.post(f"/studies/{study}/requeue", reason="x", seen="0")
+        assert answer.status_code == 409
+        assert "Nothing is left of this study" in answer.text
+    assert 'EventActionCode="U"' not in web.audited().removeprefix(before)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.READER])

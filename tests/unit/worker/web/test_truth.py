@@ -168,7 +168,11 @@ def test_a_study_that_is_being_erased_is_not_shown(web: Web) -> None:
     root = web.ward.archive.root
     root.rename(root.with_name("away"))
     found = erasing.find(web.ward.desk, study=study)
-    list(erasing.erase(web.ward.desk, found, "admin", "a wish", even_if_owed=True))
+    list(
+        erasing.erase(
+            web.ward.desk, found, "admin", "a wish", web.ward.write_down, even_if_owed=True
+        )
+    )
     with web.browser("viewer") as browser:
         assert browser.get(f"/studies/{study}").status_code == 404
 
