@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -27,7 +28,7 @@ def storescp(options: Sequence[str], environment: Mapping[str, str]) -> Iterator
     """Run DCMTK's storescp."""
     with tempfile.TemporaryDirectory(prefix="cxr-bench-dcmtk-") as name:
         port, log = rig.free_port(), Path(name) / "log"
-        words = ["storescp", *options, "--output-directory", name, str(port)]
+        words = [dcmtk("storescp"), *options, "--output-directory", name, str(port)]
         with rig.program(words, environment, log):
             rig.wait_for_port(port, log)
             yield Peer("STORESCP", "127.0.0.1", port)
@@ -54,8 +55,18 @@ def orthanc() -> Iterator[Peer]:
 def installed() -> dict[str, Callable[[], AbstractContextManager[Peer]]]:
     """Give the peers that are installed here, by the names people know."""
     known = (
-        ("storescp", "DCMTK storescp", partial(storescp, _FORK, _PLAIN)),
-        ("storescp", TUNED, partial(storescp, (*_FORK, *_LARGEST_PDU), _ENVIRONMENT)),
-        ("Orthanc", "Orthanc", orthanc),
+        (dcmtk("storescp"), "DCMTK storescp", partial(storescp, _FORK, _PLAIN)),
+        (dcmtk("storescp"), TUNED, partial(storescp, (*_FORK, *_LARGEST_PDU), _ENVIRONMENT)),
+        (shutil.which("Orthanc"), "Orthanc", orthanc),
     )
-    return {name: run for program, name, run in known if shutil.which(program)}
+    return {name: run for program, name, run in known if program}
+
+
+def dcmtk(name: str) -> str:
+    """Find a program of DCMTK; empty if there is none.
+
+    pynetdicom installs programs of the same names beside the interpreter.
+    """
+    ours = Path(sys.executable).parent
+    there = [each for each in os.get_exec_path() if Path(each) != ours]
+    return shutil.which(name, path=os.pathsep.join(there)) or ""

@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -99,8 +98,8 @@ def _by_storescu(peer: Peer, load: Load, first: int) -> tuple[float, int, int]:
         memory.touch()
         started = time.monotonic()
         _run(
-            [STORESCU, "--max-send-pdu", "131072", "--call", peer.ae_title, "+sd", peer.host,
-             str(peer.port), name],
+            [peers.dcmtk(STORESCU), "--max-send-pdu", "131072", "--call", peer.ae_title, "+sd",
+             peer.host, str(peer.port), name],
             peer,
         )  # fmt: skip
         return time.monotonic() - started, len(sent), len(sent[0].data_set)
@@ -126,7 +125,7 @@ def measure(options: argparse.Namespace) -> list[sheet.Figure]:
         there = {OURS: node}
         there |= {name: stack.enter_context(run()) for name, run in peers.installed().items()}
         ours = psutil.Process(pid)
-        loads = [each for each in LOADS if each.sender != STORESCU or shutil.which(STORESCU)]
+        loads = [each for each in LOADS if each.sender != STORESCU or peers.dcmtk(STORESCU)]
         for number, load in itertools.product(range(options.rounds), loads):
             for name, peer in there.items():
                 before = sum(ours.cpu_times()[:2])

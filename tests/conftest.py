@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ from worker import database
 from worker.tables import Base
 
 BACKENDS = ("sqlite", "postgresql")
+
+# pynetdicom installs programs of the names of DCMTK's beside the interpreter. In an environment
+# that is activated they come first, and the tests want DCMTK's.
+OURS = str(Path(sys.executable).parent)
+os.environ["PATH"] = os.pathsep.join([*(p for p in os.get_exec_path() if p != OURS), OURS])
 
 
 @pytest.fixture(autouse=True)
