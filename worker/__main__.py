@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from dicom_node.errors import ConfigurationError, PacsWorkerError
-from worker import keeping, model_commands
+from worker import given_up_commands, keeping, model_commands
 from worker.archive_commands import archive as archive_files
+from worker.command_line import begin, show
 from worker.dataset_commands import dataset
 from worker.lasting import lasting
-from worker.recorded import doing, writing_down
 from worker.states import StudyState
 from worker.token_commands import token
 from worker.user_commands import user
@@ -49,34 +48,10 @@ Settings come from the environment: `cxr-worker settings`. Something is wrong? `
 )
 db = typer.Typer(no_args_is_help=True, help="The results database.")
 model = typer.Typer(no_args_is_help=True, help="The model that answers.")
-app.add_typer(db, name="db")
-app.add_typer(model, name="model")
-app.add_typer(user, name="user")
-app.add_typer(dataset, name="dataset")
-app.add_typer(token, name="token")
-app.add_typer(archive_files, name="archive")
-keeping.add_to(app)
-model_commands.add_to(app, model)
-
-
-def _print(text: object) -> None:
-    from rich.console import Console
-
-    wide = None if sys.stdout.isatty() else 200
-    Console(width=wide).print(text)
-
-
-def _start(role: str = "") -> Any:
-    """Read the settings and set up logging."""
-    from worker import composition, logs
-
-    settings = composition.settings()
-    logs.configure(settings.log_level, settings.log_format, role)
-    return settings
 
 
 def _start_role(stopped: threading.Event, role: str) -> Any:
-    """Start as `_start` does, end with the supervisor, and wait for the database.
+    """Begin as all commands do, end with the supervisor, and wait for the database.
 
     Whoever asks meanwhile learns that; a worker cannot tell before its children are forked off.
     """
@@ -84,7 +59,7 @@ def _start_role(stopped: threading.Event, role: str) -> Any:
     from worker import up as supervisor
 
     supervisor.die_with_parent()
-    settings = _start(role)
+    settings = begin(role)
     if role.startswith(("node", "web", "worker")):
         tracing.require(settings)
     if not role.startswith("worker"):
@@ -132,7 +107,7 @@ def up() -> None:
         from worker import composition, database, tracing
         from worker import up as supervisor
 
-    settings = _start("up")
+    settings = begin("up")
     composition.model_info()
     composition.require_certificates()
     tracing.require(settings)
@@ -347,7 +322,7 @@ def results(
 
     if output not in ("table", "json", "csv"):
         raise typer.BadParameter("is table, json or csv", param_hint="--format")
-    _start()
+    begin()
     with composition.reading_sessions()() as session:
         found = queries.find_studies(
             session, study=study, accession=accession, patient_id=patient_id, state=state,
@@ -355,7 +330,7 @@ def results(
         )  # fmt: skip
         records = [queries.study_record(row) for row in found]
     if output == "table":
-        _print(queries.to_table(records) if records else "No study matches.")
+        show(queries.to_table(records) if records else "No study matches.")
     else:
         typer.echo(
             queries.to_json(records) if output == "json" else queries.to_csv(records).rstrip()
@@ -383,7 +358,7 @@ def doctor() -> None:
 
     from worker import doctor as examination
 
-    settings = _start()
+    settings = begin()
     console = Console(highlight=False)
     sick = 0
     for check in examination.examine(settings):
@@ -393,72 +368,6 @@ def doctor() -> None:
             console.print(f"     -> {check.advice}", soft_wrap=True)
             sick += 1
     if sick:
-        raise typer.Exit(1)
-
-
-@app.command("dead-letters", rich_help_panel="Operate")
-def dead_letters(
-    destination: Annotated[str | None, typer.Option(help="Only what is owed there.")] = None,
-) -> None:
-    """List work that was given up, with the reason."""
-    from worker import composition, given_up
-
-    _start()
-    letters = given_up.dead_letters(composition.reading_sessions(), destination)
-    for job, uid in letters:
-        typer.echo(f"{uid}  {job.kind.lower()}  {job.destination or '-'}  {job.last_error}")
-    if not letters:
-        typer.echo("Nothing was given up.")
-
-
-@app.command(rich_help_panel="Operate")
-def requeue(
-    study: Annotated[list[str] | None, typer.Argument(help="Study Instance UIDs.")] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every study with something given up.")
-    ] = False,
-    destination: Annotated[
-        str | None, typer.Option(help="Every study whose delivery there was given up.")
-    ] = None,
-    reason: Annotated[str, typer.Option(help="Why; kept with your name.")] = "",
-) -> None:
-    """Try what was given up again; a study with nothing given up is done anew."""
-    from worker import composition, given_up, tasks
-
-    if sum((bool(study), everything, destination is not None)) != 1:
-        raise typer.BadParameter("name studies, or --all, or a --destination")
-    _start()
-    desk = composition.desk()
-    if not study:
-        study = given_up.studies_with(given_up.dead_letters(desk.sessions, destination))
-    with writing_down(doing("requeue")) as note:
-        again = given_up.requeue(desk, study, reason, tasks.announce, given_up.who(), note)
-        _tell(again, "{} jobs owed")
-
-
-@app.command(rich_help_panel="Operate")
-def discard(
-    study: Annotated[list[str], typer.Argument(help="Study Instance UIDs.")],
-    reason: Annotated[str, typer.Option(help="Why; kept with your name.")],
-) -> None:
-    """Do without what was given up of a study; who decided that, and why, is kept."""
-    from worker import composition, given_up
-
-    if not reason.strip():
-        raise typer.BadParameter("says why", param_hint="--reason")
-    _start()
-    with writing_down(doing("discard")) as note:
-        done = given_up.discard(composition.desk(), study, reason.strip(), note)
-        _tell(done, "{} dead letters discarded")
-
-
-def _tell(done: Iterable[tuple[str, int | None]], words: str) -> None:
-    """Say what became of each study; one that is not known is a failure."""
-    unknown = 0
-    for uid, count in done:
-        typer.echo(f"{uid}: {'no such study' if count is None else words.format(count)}")
-        unknown += count is None
-    if unknown:
         raise typer.Exit(1)
 
 
@@ -487,7 +396,7 @@ def db_upgrade(
     """Bring the database to the schema that this version needs."""
     from worker import composition, database
 
-    url = _start().database_url
+    url = begin().database_url
     composition.engine().dispose()
     database.upgrade(url, revision)
     typer.echo(f"database is at revision {database.current_revision(composition.engine())}")
@@ -500,53 +409,20 @@ def db_downgrade(
     """Take the database back to an older schema. Back it up first."""
     from worker import composition, database
 
-    url = _start().database_url
+    url = begin().database_url
     database.downgrade(url, revision)
     typer.echo(f"database is at revision {database.current_revision(composition.engine())}")
 
 
-@model.command("list")
-def model_list() -> None:
-    """List the versions in CXR_MODEL, the current one marked; a damaged one says what is wrong."""
-    from model import registry
-    from worker import composition, describing
-
-    _start()
-    _print(describing.versions_table(registry.versions(composition.model_path())))
-
-
-@model.command("use")
-def model_use(
-    version: Annotated[str, typer.Argument(help="A version, or the name of its folder.")],
-) -> None:
-    """Choose the version that answers. A worker that runs takes it up at its next batch."""
-    from worker import composition, model_life
-
-    _start()
-    info = model_life.use(composition.model_path(), version, composition.load_classifier)
-    typer.echo(f"{info.name} {info.version}, digest {info.digest[:16]}, answers from now on.")
-
-
-@model.command("show")
-def model_show(
-    version: Annotated[
-        str | None, typer.Argument(help="A version, or the name of its folder; else the current.")
-    ] = None,
-    output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
-) -> None:
-    """Show a model: name, version, digest, thresholds, validation figures."""
-    import json
-
-    from worker import composition, describing
-
-    if output not in ("table", "json"):
-        raise typer.BadParameter("is table or json", param_hint="--format")
-    _start()
-    info = composition.model_info(version)
-    if output == "json":
-        typer.echo(json.dumps(describing.model_record(info), indent=2))
-    else:
-        _print(describing.model_table(info))
+# In the order in which they are shown.
+given_up_commands.add_to(app)
+keeping.add_to(app)
+model_commands.add_to(app, model)
+for name, group in (
+    ("db", db), ("model", model), ("user", user), ("token", token), ("archive", archive_files),
+    ("dataset", dataset),
+):  # fmt: skip
+    app.add_typer(group, name=name, rich_help_panel="Operate")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.command_line import begin
 from worker.recorded import doing, writing_down
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ def adopt(
     so assessed and reported. What is younger than a minute is left to the node that writes it, and
     what was removed on purpose as it is; in a bucket, all of a study that ever lost images.
     """
-    from worker import adopting, composition, logs, tasks
+    from worker import adopting, composition, tasks
     from worker.desk import Bell
     from worker.reading import ArchiveAway
     from worker.states import JobKind
 
     if also_removed:
         typer.echo(WARNING, err=True)
-    logs.configure(composition.settings().log_level)
+    begin()
     desk = composition.desk()
     files: Counter[adopting.Fate] = Counter()
     studies: set[str] = set()

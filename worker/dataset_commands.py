@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.command_line import begin, show
+
 if TYPE_CHECKING:
     from worker.exporting import Export, Plan
 
@@ -44,12 +46,12 @@ def export(
     are unsure of, is left out and counted. No patient is in two of train, val and test, nor moves
     from one to another with the next export. The export is written to the audit trail.
     """
-    from worker import composition, exporting, logs
+    from worker import composition, exporting
 
-    logs.configure(composition.settings().log_level)
+    begin()
     desk = composition.desk()
-    begin = since.astimezone() if since else datetime(1970, 1, 1, tzinfo=UTC)
-    planned = exporting.plan(desk, begin, readers)
+    judged_since = since.astimezone() if since else datetime(1970, 1, 1, tzinfo=UTC)
+    planned = exporting.plan(desk, judged_since, readers)
     exporting.require_empty(verdicts)
     _record(planned)
     done = exporting.write(desk, planned, verdicts, with_uids=with_uids)
@@ -70,13 +72,12 @@ def _record(planned: Plan) -> None:
 
 
 def _tell(done: Export, folder: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("part", *(label.lower() for label in LABELS), box=None, pad_edge=False)
     for part in PARTS:
         table.add_row(part, *(str(done.written[part, label]) for label in LABELS))
-    Console(width=200).print(table)
+    show(table)
     for why, count in sorted(done.left_out.items()):
         if count:
             typer.echo(f"left out: {count}, as {why}")

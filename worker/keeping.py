@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.command_line import begin
 from worker.recorded import writing_down
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _desk() -> Desk:
-    from worker import composition, logs
+    from worker import composition
 
-    logs.configure(composition.settings().log_level)
+    begin()
     return composition.desk()
 
 

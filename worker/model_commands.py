@@ -1,4 +1,4 @@
-"""The commands of a model's life: `model shadow`, `compare`, `promote` ..., and `drift`."""
+"""The commands about the model: `model list`, `use`, `show`, `shadow` ..., and `drift`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from worker.command_line import begin, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +24,9 @@ WINDOW_DAYS, BASELINE_TIMES = 14, 4
 
 def add_to(app: typer.Typer, model: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (shadow, compare, promote, rollback, history):
+    model.command("list")(list_)
+    model.command("show")(show_one)
+    for command in (use, shadow, compare, promote, rollback, history):
         model.command()(command)
     app.command(rich_help_panel="Operate")(drift)
 
@@ -33,12 +37,6 @@ def _given(reason: str) -> str:
     return reason.strip()
 
 
-def _start() -> None:
-    from worker import composition, logs
-
-    logs.configure(composition.settings().log_level)
-
-
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
         typer.echo(line)
@@ -46,6 +44,50 @@ def _say(lines: Iterable[str]) -> None:
 
 def _named(model: Artifact) -> str:
     return f"{model.name} {model.version}, digest {model.digest[:16]},"
+
+
+# --- what is there ---------------------------------------------------------------------------
+
+
+def list_() -> None:
+    """List the versions in CXR_MODEL, the current one marked; a damaged one says what is wrong."""
+    from model import registry
+    from worker import composition, describing
+
+    begin()
+    show(describing.versions_table(registry.versions(composition.model_path())))
+
+
+def use(
+    version: Annotated[str, typer.Argument(help="A version, or the name of its folder.")],
+) -> None:
+    """Choose the version that answers. A worker that runs takes it up at its next batch."""
+    from worker import composition, model_life
+
+    begin()
+    info = model_life.use(composition.model_path(), version, composition.load_classifier)
+    typer.echo(f"{info.name} {info.version}, digest {info.digest[:16]}, answers from now on.")
+
+
+def show_one(
+    version: Annotated[
+        str | None, typer.Argument(help="A version, or the name of its folder; else the current.")
+    ] = None,
+    output: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+) -> None:
+    """Show a model: name, version, digest, thresholds, validation figures."""
+    import json
+
+    from worker import composition, describing
+
+    if output not in ("table", "json"):
+        raise typer.BadParameter("is table or json", param_hint="--format")
+    begin()
+    info = composition.model_info(version)
+    if output == "json":
+        typer.echo(json.dumps(describing.model_record(info), indent=2))
+    else:
+        show(describing.model_table(info))
 
 
 # --- steps -----------------------------------------------------------------------------------
@@ -63,7 +105,7 @@ def shadow(
 
     if (version is None) != off:
         raise typer.BadParameter("name a version, or say --off")
-    _start()
+    begin()
     if version is None:
         ended = model_life.withdraw(reason.strip())
         typer.echo(f"{_named(ended)} is tried no more; `cxr-worker model compare` tells of it.")
@@ -79,7 +121,7 @@ def promote(reason: Reason) -> None:
     from worker import composition, model_life
 
     why = _given(reason)
-    _start()
+    begin()
     found = model_life.promote(composition.model_path(), composition.load_classifier, why)
     typer.echo(f"{_named(found)} answers from now on; `cxr-worker model rollback` undoes that.")
 
@@ -89,7 +131,7 @@ def rollback(reason: Reason) -> None:
     from worker import composition, model_life
 
     why = _given(reason)
-    _start()
+    begin()
     found = model_life.roll_back(composition.model_path(), composition.load_classifier, why)
     typer.echo(f"{_named(found)} answers again.")
 
@@ -101,7 +143,7 @@ def history(
     from worker import composition
     from worker.ledger.model_events import events
 
-    _start()
+    begin()
     with composition.reading_sessions()() as session:
         found = events(session, limit)
     for each in found:
@@ -122,7 +164,7 @@ def compare() -> None:
     from worker import composition, telling_models
     from worker.comparing import compare as compared
 
-    _start()
+    begin()
     with composition.reading_sessions()() as session:
         found = compared(session)
     if found is None:
@@ -151,7 +193,7 @@ def drift(
 
     if against_training and (baseline_since or baseline_until):
         raise typer.BadParameter("has no baseline in time", param_hint="--against-training")
-    _start()
+    begin()
     window, baseline = windows(local_time(), since, until, baseline_since, baseline_until)
     info = composition.model_info()
     with composition.reading_sessions()() as session:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from worker.command_line import begin
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 
 def sessions_here() -> sessionmaker[Session]:
     """Read the settings; give sessions on a database whose schema is the one we know."""
-    from worker import composition, database, logs
+    from worker import composition, database
 
-    logs.configure(composition.settings().log_level)
+    begin()
     database.require_schema(composition.engine())
     return database.build_sessions(composition.engine())
 

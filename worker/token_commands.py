@@ -5,13 +5,13 @@ Each change is written to the audit trail before it is made: what cannot be writ
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.access.names import normalised
+from worker.command_line import show
 from worker.recorded import recorded, sessions_here
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def add(
 @token.command("list")
 def list_() -> None:
     """List the tokens: whose they are, what for, and when they were last used."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -62,8 +61,7 @@ def list_() -> None:
         used = _day(each.last_used_at) if each.last_used_at else "never"
         words = (str(each.id), name, each.label, _day(each.created_at), used, _day(each.expires_at))
         table.add_row(*map(escape, words))
-    wide = None if sys.stdout.isatty() else 200
-    Console(width=wide).print(table if found else "There are no tokens.")
+    show(table if found else "There are no tokens.")
 
 
 @token.command("revoke")

@@ -12,6 +12,7 @@ import typer
 
 from worker.access.names import normalised
 from worker.access.roles import Role
+from worker.command_line import show
 from worker.recorded import recorded, sessions_here
 
 user = typer.Typer(no_args_is_help=True, help="Who may use the web pages.")
@@ -51,7 +52,6 @@ def add(
 @user.command("list")
 def list_() -> None:
     """List the users, with their roles and when they last signed in."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -65,8 +65,7 @@ def list_() -> None:
         by = "password" if each.subject is None else each.subject.partition(" ")[0]
         may = "yes" if each.enabled else "no"
         table.add_row(escape(each.name), each.role, may, escape(by), last)
-    wide = None if sys.stdout.isatty() else 200
-    Console(width=wide).print(table if found else "There are no users.")
+    show(table if found else "There are no users.")
 
 
 @user.command("password")
