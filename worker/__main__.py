@@ -48,6 +48,8 @@ Settings come from the environment: `cxr-worker settings`. Something is wrong? `
 )
 db = typer.Typer(no_args_is_help=True, help="The results database.")
 model = typer.Typer(no_args_is_help=True, help="The model that answers.")
+# What `results` shows where no limit is said: all there ever was fills a screen, and memory.
+SHOWN = 1000
 
 
 def _start_role(stopped: threading.Event, role: str) -> Any:
@@ -313,7 +315,10 @@ def results(
     patient_id: Annotated[str | None, typer.Option(help="Patient ID.")] = None,
     state: Annotated[StudyState | None, typer.Option(case_sensitive=False)] = None,
     since: Annotated[datetime | None, typer.Option(help="Received since; local time.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the newest.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help=f"At most so many, the newest; 0 is all. Default: {SHOWN}."),
+    ] = None,
     output: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
 ) -> None:
     """Show studies with their findings, newest first."""
@@ -323,17 +328,24 @@ def results(
     if output not in ("table", "json", "csv"):
         raise typer.BadParameter("is table, json or csv", param_hint="--format")
     begin()
+    most = SHOWN if limit is None else limit
     with composition.reading_sessions()() as session:
         found = queries.find_studies(
             session, study=study, accession=accession, patient_id=patient_id, state=state,
-            since=since and since.astimezone(), limit=limit,
+            since=since and since.astimezone(), limit=most + 1 if most else None,
         )  # fmt: skip
-        records = [queries.study_record(row) for row in found]
+        records = [queries.study_record(row) for row in found[: most or None]]
     if output == "table":
         show(queries.to_table(records) if records else "No study matches.")
     else:
         typer.echo(
             queries.to_json(records) if output == "json" else queries.to_csv(records).rstrip()
+        )
+    if limit is None and len(found) > most:  # who sets a limit knows that there may be more
+        typer.echo(
+            f"cxr-worker: more studies match; these are the newest {most}. --limit 0 shows all, "
+            "--since and others narrow.",
+            err=True,
         )
 
 

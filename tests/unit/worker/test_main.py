@@ -251,6 +251,65 @@ def test_results_are_filtered(desk: Desk) -> None:
     assert uids("--limit", "1") == ["1.2.2"]
 
 
+@pytest.fixture
+def many(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """More studies than are shown where no limit is said."""
+    monkeypatch.setattr(main_module, "SHOWN", 2)
+    for number in "123":
+        desk.receive(f"1.2.{number}", accession_number=f"A{int(number) % 2}")
+    return desk
+
+
+@pytest.mark.parametrize("words", [[], ["--format", "json"], ["--format", "csv"]])
+def test_results_without_a_limit_are_the_newest_and_it_is_said_that_there_are_more(
+    many: Desk, words: list[str]
+) -> None:
+    done = run(app, ["results", *words])
+    assert done.exit_code == 0
+    assert [f"1.2.{number}" in done.stdout for number in "123"] == [False, True, True]
+    (line,) = done.stderr.splitlines()
+    assert "the newest 2" in line
+    assert "--limit 0" in line
+    if "json" in words:
+        assert len(json.loads(done.stdout)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["--limit", "0"], 3),
+        (["--limit", "1"], 1),
+        (["--limit", "3"], 3),
+        (["--accession", "A1"], 2),
+    ],
+)
+def test_nothing_is_said_of_more_where_all_is_shown_or_a_limit_is_set(
+    many: Desk, words: list[str], count: int
+) -> None:
+    done = run(app, ["results", "--format", "json", *words])
+    assert len(json.loads(done.stdout)) == count
+    assert done.stderr == ""
+
+
+def test_the_limit_that_is_there_by_itself_is_in_the_help() -> None:
+    assert f"Default: {main_module.SHOWN}." in run(app, ["results", "--help"]).output
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_who_reads_results_and_has_enough_is_no_mistake_with_a_traceback(
+    desk: Desk, form: str
+) -> None:
+    desk.receive("1.2.3")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "worker", "results", "--format", form], stdout=closed,
+            stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.stderr == ""
+
+
 def test_json_of_no_study_is_an_empty_list(desk: Desk) -> None:
     assert json.loads(run(app, ["results", "--format", "json"]).output) == []
 
