@@ -399,6 +399,7 @@ class Notice(Base):
     corrects: Mapped[bool]
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")
     last_status: Mapped[int | None]
     last_answer: Mapped[str | None] = mapped_column(Text)
     owed_at: Mapped[datetime]

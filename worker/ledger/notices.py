@@ -224,6 +224,7 @@ def notice_to_send(session: Session, claim_: Claim) -> ToSend | None:
         notice.state = NoticeState.SUPERSEDED
         return None
     notice.attempts += 1
+    notice.tries += 1
     report = session.get_one(Report, notice.report_id)
     model = session.get_one(Model, report.model_id)
     return ToSend(notice, report, model, study.study_instance_uid, study.patient_id)
@@ -279,7 +280,7 @@ def save_unsent(
     counts
         Whether the try says anything about the notice itself.
     begun
-        Whether it came to a try at all, so that there is an answer to be shown.
+        Whether it came to a try at all, so that it counts as one, and has an answer to be shown.
     left
         Whether it may have arrived; if not, the try is taken back.
     """
@@ -289,6 +290,8 @@ def save_unsent(
         saved = bury(session, claim_, answer)
     if saved and begun:
         session.execute(_ANSWER, _answered(claim_, status, answer))
+    elif saved:
+        session.execute(_UNTRY, {"notice": claim_.subject_id})
     if saved and not left:
         session.execute(_TAKE_BACK, {"notice": claim_.subject_id})
     if saved and due_at is None:
@@ -334,6 +337,7 @@ _ANSWER = _THE_NOTICE.values(
     last_status=bindparam("last_status"), last_answer=bindparam("last_answer")
 )
 _TAKE_BACK = _THE_NOTICE.values(attempts=notices.c.attempts - 1)
+_UNTRY = _THE_NOTICE.values(tries=notices.c.tries - 1)
 _SENT = _THE_NOTICE.values(
     state=NoticeState.SENT, sent_at=bindparam("now", type_=notices.c.sent_at.type)
 )

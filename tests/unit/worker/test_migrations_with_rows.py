@@ -12,7 +12,7 @@ from tests.fakes import NOON
 from tests.ledgers import LEASE, PACS, VIEWER, Desk
 from worker import database
 from worker.states import JobKind
-from worker.tables import Base, Decision, Delivery, Instance, Job, Outage, Study
+from worker.tables import Base, Decision, Delivery, Instance, Job, Notice, Outage, Study
 
 RELEASED = database.revisions()
 # One study a state that every revision knows; the third is what is under way.
@@ -211,6 +211,34 @@ def test_an_older_version_loses_only_what_it_has_no_word_for(
     assert dump(empty_engine) == before
     desk = Desk(database.build_sessions(empty_engine))
     assert {row.removed_at for row in desk.all(Instance)} == {None}
+
+
+def test_a_notice_of_an_older_version_was_tried_as_often_as_it_may_have_arrived(
+    empty_url: str, empty_engine: Engine
+) -> None:
+    database.upgrade(empty_url, "0011")
+    fill(empty_engine)
+    row = {
+        "study_id": 3, "report_id": 3, "target": "webhook", "reference": "r",
+        "finding": "PRESENT", "details": {}, "corrects": False, "state": "SENT", "owed_at": NOON,
+    }  # fmt: skip
+
+    def enter(message_id: str, attempts: int) -> None:
+        metadata = MetaData()
+        metadata.reflect(empty_engine)
+        with empty_engine.begin() as connection:
+            connection.execute(
+                insert(metadata.tables["notices"]),
+                {**row, "message_id": message_id, "attempts": attempts},
+            )
+
+    enter("before", 2)
+    database.upgrade(empty_url)
+    enter("meanwhile", 1)
+    notices = Desk(database.build_sessions(empty_engine)).all(Notice)
+    assert [(each.attempts, each.tries) for each in notices] == [(2, 2), (1, 0)]
+    database.downgrade(empty_url, "0011")
+    assert "tries" not in {c["name"] for c in inspect(empty_engine).get_columns("notices")}
 
 
 def indexes(engine: Engine) -> dict[str, tuple[list[str | None], bool]]:
