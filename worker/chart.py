@@ -12,14 +12,15 @@ from sqlalchemy.orm import Session
 
 from dicom_node.sentence import reason_sentence
 from worker.ledger.verdicts import verdicts_of
+from worker.noticed import NAMES, kind_of
 from worker.results import Found, details_of, told_of
-from worker.states import JobState, RemovalCause
+from worker.states import JobState, NoticeKind, RemovalCause
 from worker.tables import Base
 from worker.verdicts import Judged, Says, choices, sentence
 from worker.worklist import Line, line_of
 
-_NAMES = ("studies", "findings", "models", "jobs", "decisions", "removals", "notices")
-studies, findings, models, jobs, decisions, removals, notices = (
+_NAMES = ("studies", "findings", "models", "jobs", "decisions", "removals")
+studies, findings, models, jobs, decisions, removals = (
     Base.metadata.tables[name] for name in _NAMES
 )
 
@@ -95,8 +96,6 @@ class Chart:
         What is still to be done, or was given up.
     decision : int
         Id of the last decision about it; 0 when there is none.
-    notices : sequence of rows of `notices`
-        Who was told at once that it is positive, or is so no more.
     """
 
     line: Line
@@ -104,7 +103,6 @@ class Chart:
     owed: Sequence[Row[Any]]
     events: Sequence[Event]
     decision: int
-    notices: Sequence[Row[Any]] = ()
 
     @property
     def given_up(self) -> Sequence[Row[Any]]:
@@ -131,10 +129,9 @@ def chart(session: Session, study_instance_uid: str, order: Sequence[str] = ()) 
     judged = verdicts_of(session, [each.id for each in found.instances])
     numbers = {uid: number for number, uid in enumerate(order, 1)}
     images = _images(session, found, judged, numbers)
-    noticed = session.execute(_NOTICES, {"study": found.study.id}).all()
-    events = [*_events(session, found, decided), *_judgements(images, judged), *_notices(noticed)]
+    events = [*_events(session, found, decided), *_judgements(images, judged)]
     decision = max((row.id for row in decided), default=0)
-    return Chart(line_of(found), images, owed, sorted(events), decision, noticed)
+    return Chart(line_of(found), images, owed, sorted(events), decision)
 
 
 def _images(
@@ -188,6 +185,7 @@ def _events(session: Session, found: Found, decided: Sequence[Row[Any]]) -> Iter
         reason = f": {row.reason}" if row.reason else ""
         yield Event(row.decided_at, f"{row.action.lower()} by {row.person}{reason}")
     yield from _deliveries(found)
+    yield from _notices(found)
 
 
 def _judgements(images: Sequence[Shown], judged: Sequence[Row[Any]]) -> Iterator[Event]:
@@ -210,11 +208,12 @@ def _deliveries(found: Found) -> Iterator[Event]:
             yield Event(row.committed_at, f"{what} committed by {row.destination}")
 
 
-def _notices(noticed: Sequence[Row[Any]]) -> Iterator[Event]:
-    for row in noticed:
+def _notices(found: Found) -> Iterator[Event]:
+    for row in found.notices:
         if row.sent_at:
-            what = "a correction" if row.corrects else "a notice"
-            yield Event(row.sent_at, f"{what} ({row.finding.lower()}) sent by {row.target}")
+            what = "a notice" if kind_of(row) is NoticeKind.NEW else "a correction"
+            said, name = row.finding.lower().replace("_", " "), NAMES.get(row.target, row.target)
+            yield Event(row.sent_at, f"{what} ({said}) acknowledged by {name}")
 
 
 # --- the statements --------------------------------------------------------------------------
@@ -224,7 +223,6 @@ _OWED = select(jobs).where(jobs.c.study_id == bindparam("study")).order_by(jobs.
 _DECIDED = (
     select(decisions).where(decisions.c.study_id == bindparam("study")).order_by(decisions.c.id)
 )
-_NOTICES = select(notices).where(notices.c.study_id == bindparam("study")).order_by(notices.c.id)
 _THEIRS = findings.c.instance_id.in_(bindparam("ids", expanding=True))
 _HEATED = select(*findings.c["instance_id", "model_id"]).where(
     _THEIRS, findings.c.heatmap.is_not(None)

@@ -17,15 +17,18 @@ from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from worker.ledger.reports import model_of
-from worker.states import ARRIVED, DeliveryState, Finding, StudyState
+from worker.noticed import notice_record
+from worker.states import ARRIVED, DeliveryState, Finding, JobKind, StudyState
 from worker.tables import Base
 
 # Columns of the table for the terminal that a modality may fill without measure.
 IDS, ID_WIDTH = ("accession", "patient id"), 20
 PROBABILITIES = ("pneumonia", "bacterial", "viral")
 
-_NAMES = ("studies", "instances", "findings", "models", "reports", "deliveries")
-studies, instances, findings, models, reports, deliveries = (
+_NAMES = (
+    "studies", "instances", "findings", "models", "reports", "deliveries", "notices", "jobs",
+)  # fmt: skip
+studies, instances, findings, models, reports, deliveries, notices, jobs = (
     Base.metadata.tables[name] for name in _NAMES
 )
 
@@ -39,6 +42,7 @@ class Found:
     findings: Sequence[Row[Any]]
     reports: Sequence[Row[Any]]
     deliveries: Sequence[Row[Any]]
+    notices: Sequence[Row[Any]]
 
 
 def find_studies(
@@ -102,6 +106,19 @@ _DETAILS: tuple[Select[Any], ...] = (
     .join_from(reports, deliveries)
     .where(reports.c.study_id.in_(_OF_THEM))
     .order_by(deliveries.c.destination),
+    # One notice after the other: joined, PostgreSQL might read what is owed of all studies.
+    select(
+        *notices.c[
+            "study_id", "id", "report_id", "target", "message_id", "finding", "corrects", "state",
+            "attempts", "tries", "last_answer", "owed_at", "sent_at",
+        ],
+        select(jobs.c.last_error)
+        .where(jobs.c.kind == JobKind.NOTIFY, jobs.c.subject_id == notices.c.id)
+        .scalar_subquery()
+        .label("last_error"),
+    )
+    .where(notices.c.study_id.in_(_OF_THEM))
+    .order_by(notices.c.study_id, notices.c.id),
 )  # fmt: skip
 
 
@@ -127,6 +144,7 @@ def study_record(found: Found) -> dict[str, Any]:
     chosen = _model_of(found)
     model = next((row for row in found.findings if row.model_id == chosen), None)
     told = told_of(found)
+    revisions = {report.id: report.revision for report in found.reports}
     return {
         "study_instance_uid": study.study_instance_uid,
         "accession_number": study.accession_number,
@@ -135,6 +153,7 @@ def study_record(found: Found) -> dict[str, Any]:
         "state": study.state,
         "instances": [_instance_record(each, told.get(each.id)) for each in found.instances],
         "reports": [_report_record(report, found.deliveries) for report in found.reports],
+        "notices": [notice_record(each, revisions) for each in found.notices],
         "model": model and {"name": model.name, "version": model.version, "digest": model.digest},
     }
 

@@ -107,6 +107,13 @@ class NoticeState(StrEnum):
     DISCARDED = "DISCARDED"
 
 
+class NoticeKind(StrEnum):
+    """What a notice is to who hears it: news, or a correction of what they may have heard."""
+
+    NEW = "NEW"
+    CORRECTION = "CORRECTION"
+
+
 # A destination has the report.
 ARRIVED = frozenset({DeliveryState.DELIVERED, DeliveryState.COMMITTED})
 

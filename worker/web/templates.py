@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from dicom_node.codes import FLAG_SENTENCES
 from dicom_node.sentence import INTENDED_USE, percent, reason_sentence
+from worker import noticed
 from worker.access.roles import Identity
 from worker.picture import NOTICE
 from worker.verdicts import sentence
@@ -63,6 +64,10 @@ def _environment() -> Environment:
         "flag": lambda flag: FLAG_SENTENCES.get(flag, flag),
         "word": WORDS.__getitem__,
         "verdict": sentence,
+        "target": lambda target: noticed.NAMES.get(target, target),
+        "told": noticed.state_of,
+        "kind": noticed.kind_of,
+        "answered": noticed.answer_of,
         "markdown": _markdown,
     }
     environment.globals |= {"notice": NOTICE, "intended_use": INTENDED_USE}

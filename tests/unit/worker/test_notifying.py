@@ -507,8 +507,8 @@ def test_the_page_of_a_study_tells_who_was_told(ward: Telling) -> None:
     with ward.sessions() as session:
         found = chart.chart(session, study)
     assert found is not None
-    assert [(row.target, row.state) for row in found.notices] == [(WEBHOOK, "SENT")]
-    assert "a notice (present) sent by webhook" in [event.what for event in found.events]
+    assert [(row.target, row.state) for row in found.line.found.notices] == [(WEBHOOK, "SENT")]
+    assert "a notice (present) acknowledged by webhook" in [event.what for event in found.events]
 
 
 def test_a_discarded_notice_leaves_the_study_as_it_is(ward: Telling) -> None:

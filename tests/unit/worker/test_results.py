@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 from rich.console import Console
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.errors import PeerError
@@ -21,8 +21,11 @@ from model.predict import Prediction
 from tests.fakes import FakeClassifier, answered, model_info, new_uid
 from tests.ledgers import Desk
 from tests.ward import PACS, VIEWER, Ward, chest
-from worker import results
-from worker.states import DeliveryState, StudyState
+from worker import ledger, results
+from worker.news import owe_notices
+from worker.states import DeliveryState, JobKind, NoticeKind, NoticeState, StudyState
+from worker.tables import Report
+from worker.worklist import Answer
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d$"}
 UID = {"type": "string", "pattern": r"^[0-9.]{1,64}$"}
@@ -76,6 +79,22 @@ CONTRACT = {
                 },
             ),
         },
+        notices={
+            "type": "array",
+            "items": an_object(
+                target={"enum": ["webhook", "hl7"]},
+                message_id={"type": "string", "pattern": "^[0-9a-f]{20}$"},
+                kind={"enum": list(NoticeKind)},
+                finding={"enum": list(Answer)},
+                revision={"type": ["integer", "null"], "minimum": 1},
+                state={"enum": list(NoticeState)},
+                tries={"type": "integer", "minimum": 0},
+                may_have_arrived={"type": "boolean"},
+                owed_at=TIME,
+                acknowledged_at={"anyOf": [TIME, {"type": "null"}]},
+                answer={"type": ["string", "null"]},
+            ),
+        },
         model={
             "anyOf": [
                 {"type": "null"},
@@ -91,6 +110,19 @@ def ward(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Ward:
     return Ward(tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS},{VIEWER}")
 
 
+def notified(ward: Ward, target: str = "webhook") -> None:
+    """Owe a notice of the study that was reported first, and have it taken."""
+    with ward.sessions() as session, session.begin():
+        study_id = session.scalars(select(Report.study_id).order_by(Report.id).limit(1)).one()
+        assert owe_notices(session, study_id, [target], ward.clock())
+    with ward.sessions() as session, session.begin():
+        (claim,) = ledger.claim(
+            session, JobKind.NOTIFY, 1, ward.clock(), ward.desk.lease, destination=target
+        )
+        assert ledger.notice_to_send(session, claim) is not None
+        ledger.save_sent(session, claim, 204, "the webhook answered 204", ward.clock())
+
+
 def tell(ward: Ward) -> None:
     """Studies of every kind: delivered, half delivered, not assessable, just received."""
     ward.receive_study(2)
@@ -98,6 +130,7 @@ def tell(ward: Ward) -> None:
     ward.receive_study(BodyPartExamined="HAND")
     ward.send.answers = [PeerError("down", PACS)]
     ward.work(seconds=2)
+    notified(ward)
     ward.receive_study()
 
 
@@ -129,6 +162,7 @@ def test_the_json_keeps_its_contract(ward: Ward) -> None:
     studies = read(results.to_json(ward.records()))
     jsonschema.validate(studies, CONTRACT)
     assert [study["state"] for study in studies] == ["RECEIVING", "REPORTED", "DELIVERED"]
+    assert [len(study["notices"]) for study in studies] == [0, 0, 1]
 
 
 def test_an_instance_says_its_answer_or_its_reason(ward: Ward) -> None:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from worker.states import DeliveryState, Finding, StudyState
+from worker.states import DeliveryState, Finding, NoticeKind, NoticeState, StudyState
+from worker.worklist import Answer
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -64,6 +65,24 @@ class ReportRecord(Record):
     deliveries: list[DeliveryRecord]
 
 
+class NoticeRecord(Record):
+    """What a target was told at once of a study, or is to be told; docs/notification.md."""
+
+    target: str = Field(description="webhook or hl7")
+    message_id: str = Field(description="webhook-id, or MSH-10 of HL7: the same at each try")
+    kind: NoticeKind
+    finding: Answer = Field(description="the answer that it tells of")
+    revision: int | None = Field(description="of the report that it tells of")
+    state: NoticeState
+    tries: int = Field(description="how often it was tried")
+    may_have_arrived: bool = Field(
+        description="whether the target may know of it; true also where its answer was lost"
+    )
+    owed_at: Time
+    acknowledged_at: Time | None = Field(description="when the target took it")
+    answer: str | None = Field(description="what was answered last, or went wrong, in words")
+
+
 class ModelOfStudy(Record):
     """The model that was the last to look at the study."""
 
@@ -82,6 +101,7 @@ class StudyRecord(Record):
     state: StudyState
     instances: list[InstanceRecord]
     reports: list[ReportRecord]
+    notices: list[NoticeRecord]
     model: ModelOfStudy | None
 
 

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from dicom_node.errors import ConfigurationError
 from model.predict import Prediction
 from tests.fakes import model_info, new_uid
+from tests.unit.worker.test_results import notified
 from tests.ward import PACS, Ward
 from tests.web import PASSWORD, Web
 from worker.access import tokens, users
@@ -162,6 +163,7 @@ def test_the_described_form_is_that_of_every_study(web: Web) -> None:
     ward.receive_study(2, AccessionNumber="A1")
     reported(web)
     ward.deliver(PACS)
+    notified(ward)
     ward.classifier.answer = Prediction(0.5, 0.3, 0.2, "UNDETERMINED")
     reported(web, PatientAge="080Y")
     records = ward.records()
@@ -173,6 +175,7 @@ def test_the_described_form_is_that_of_every_study(web: Web) -> None:
     instances = [each for record in records for each in record["instances"]]
     assert {each["assessed"] for each in instances} == {True, False}
     assert any(record["reports"] and record["reports"][0]["deliveries"] for record in records)
+    assert sum(len(record["notices"]) for record in records) == 1
 
 
 @pytest.mark.parametrize("answer", ["PRESENT", "ABSENT"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from tests.unit.worker.test_results import notified
 from tests.unit.worker.web.test_api import V1, program
 from tests.ward import PACS, Ward, chest
 from tests.web import Web
@@ -22,8 +23,8 @@ DOCUMENT = (Path(__file__).resolve().parents[4] / "docs" / "api.md").read_text()
 BLOCKS = re.findall(r"^```(sh|json|text)\n(.*?)^```", DOCUMENT, flags=re.DOTALL | re.MULTILINE)
 STUDY = "1.2.826.0.1.3680043.8.498.7"
 AT = "http://localhost:8080"
-# Made anew for each report.
-MADE = re.compile(r"2\.25\.\d+")
+# Made anew for each report, and each notice.
+MADE = re.compile(r'2\.25\.\d+|(?<="message_id": ")[0-9a-f]{20}')
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def web(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Web:
     ward.clock.forward(60)
     ward.report()
     ward.deliver(PACS)
+    notified(ward)
     web = Web(ward, tmp_path)
     web.add("admin", Role.ADMIN)
     return web
