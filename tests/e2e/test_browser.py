@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 from model.predict import Prediction
 from tests import oidc
 from tests.e2e.programs import free_port
+from tests.unit.worker.test_results import notified
 from tests.unit.worker.web.test_candidate import begin, tried
 from tests.ward import PACS, Ward
 from tests.web import PASSWORD, Web
@@ -258,6 +259,7 @@ def test_nothing_is_in_the_way_of_who_cannot_see_or_point(web: Web, page: Page, 
     reported(web, Prediction(0.5, 0.5, 0.5, "UNDETERMINED"))
     reported(web, Prediction(reason="NOT_CHEST"))
     study = reported(web)
+    notified(web.ward, study)
     begin(web)
     tried(web, Prediction(0.1, None, None, "ABSENT"))
     page.goto(f"/studies/{study}")

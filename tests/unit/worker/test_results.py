@@ -24,7 +24,7 @@ from tests.ward import PACS, VIEWER, Ward, chest
 from worker import ledger, results
 from worker.news import owe_notices
 from worker.states import DeliveryState, JobKind, NoticeKind, NoticeState, StudyState
-from worker.tables import Report
+from worker.tables import Study
 from worker.worklist import Answer
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d$"}
@@ -110,11 +110,11 @@ def ward(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Ward:
     return Ward(tmp_path, sqlite_sessions, CXR_DESTINATIONS=f"{PACS},{VIEWER}")
 
 
-def notified(ward: Ward, target: str = "webhook") -> None:
-    """Owe a notice of the study that was reported first, and have it taken."""
+def notified(ward: Ward, study: str, target: str = "webhook") -> None:
+    """Owe a notice of a study that was reported, and have it taken."""
     with ward.sessions() as session, session.begin():
-        study_id = session.scalars(select(Report.study_id).order_by(Report.id).limit(1)).one()
-        assert owe_notices(session, study_id, [target], ward.clock())
+        rows = select(Study.id).where(Study.study_instance_uid == study)
+        assert owe_notices(session, session.scalars(rows).one(), [target], ward.clock())
     with ward.sessions() as session, session.begin():
         (claim,) = ledger.claim(
             session, JobKind.NOTIFY, 1, ward.clock(), ward.desk.lease, destination=target
@@ -125,12 +125,12 @@ def notified(ward: Ward, target: str = "webhook") -> None:
 
 def tell(ward: Ward) -> None:
     """Studies of every kind: delivered, half delivered, not assessable, just received."""
-    ward.receive_study(2)
+    done = ward.receive_study(2)
     ward.work(seconds=5)
     ward.receive_study(BodyPartExamined="HAND")
     ward.send.answers = [PeerError("down", PACS)]
     ward.work(seconds=2)
-    notified(ward)
+    notified(ward, done)
     ward.receive_study()
 
 

@@ -161,17 +161,17 @@ def test_the_described_form_is_that_of_every_study(web: Web) -> None:
     """Both ways: nothing is told that is not described, nothing described that is not told."""
     ward = web.ward
     ward.receive_study(2, AccessionNumber="A1")
-    reported(web)
+    told = reported(web)
     ward.deliver(PACS)
-    notified(ward)
+    notified(ward, told)
     ward.classifier.answer = Prediction(0.5, 0.3, 0.2, "UNDETERMINED")
     reported(web, PatientAge="080Y")
     records = ward.records()
     assert len(records) == 3
     for record in records:
         assert StudyRecord.model_validate(record).model_dump(exclude_unset=True) == record
-        told = json.loads(json.dumps(record))
-        assert set(told) == set(StudyRecord.model_fields)
+        read = json.loads(json.dumps(record))
+        assert set(read) == set(StudyRecord.model_fields)
     instances = [each for record in records for each in record["instances"]]
     assert {each["assessed"] for each in instances} == {True, False}
     assert any(record["reports"] and record["reports"][0]["deliveries"] for record in records)

@@ -37,7 +37,7 @@ def web(tmp_path: Path, sqlite_sessions: sessionmaker[Session]) -> Web:
     ward.clock.forward(60)
     ward.report()
     ward.deliver(PACS)
-    notified(ward)
+    notified(ward, STUDY)
     web = Web(ward, tmp_path)
     web.add("admin", Role.ADMIN)
     return web
