@@ -32,13 +32,15 @@ from dicom_node.archive import (
 )
 from dicom_node.draft import Draft
 from dicom_node.objects import Entry, Objects
-from dicom_node.remote import START, remote_file
+from dicom_node.remote import remote_file
 
 # For how long it counts that the mark was there.
 MARK_GOOD_S: Final = 60.0
 # An object older than this is written again when it comes again: whoever removes what nobody names
 # leaves alone what is younger than an hour.
 YOUNG_S: Final = 600.0
+# So much of an object is had to be compared.
+_AT_ONCE: Final = 16 << 20
 
 
 class ObjectArchive:
@@ -176,7 +178,10 @@ class ObjectArchive:
             there = self.objects.look(path)
             if there.size != found.size or time.time() - there.written_at > YOUNG_S:
                 return False
-            return hashlib.sha256(self.objects.read(path)).hexdigest() == found.sha256
+            digest = hashlib.sha256()
+            for start in range(0, there.size, _AT_ONCE):
+                digest.update(self.objects.part(path, start, start + _AT_ONCE).data)
+            return digest.hexdigest() == found.sha256
         except FileNotFoundError:  # it was removed just then
             return False
 
@@ -230,10 +235,9 @@ class ObjectArchive:
     def open(self, path: str) -> BinaryIO:
         """Open a stored file for reading; raises as `look` does.
 
-        Its beginning is fetched, and all of it when more is read.
+        Its beginning is fetched, and more as it is read; all of one version, or that fails.
         """
-        start = self.objects.read(_inside(path), START)
-        return remote_file(start, partial(self.objects.read, path))
+        return remote_file(self.objects, _inside(path))
 
     def read(self, path: str) -> bytes:
         """Return a stored file's bytes; raises as `look` does."""

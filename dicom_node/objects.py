@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 # What S3 takes in one request.
 MOST_BYTES: Final = 5 << 30
@@ -39,6 +39,15 @@ class Entry:
     path: str
     size: int
     written_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some bytes of an object, with the size of all of it, and what tells its versions apart."""
+
+    data: bytes
+    size: int
+    version: str
 
 
 class Objects:
@@ -132,12 +141,43 @@ class Objects:
                 raise FileNotFoundError
             return Entry(path, found["size"], _time_of(found))
 
-    def read(self, path: str, most: int | None = None) -> bytes:
-        """Return the bytes of an object, or the first of them; raises as `look` does."""
+    def read(self, path: str) -> bytes:
+        """Return the bytes of an object; raises as `look` does."""
         with _told():
-            if most is None:
-                return bytes(self._fs.cat_file(self._key(path)))
-            return bytes(self._fs.cat_file(self._key(path), start=0, end=most))
+            return bytes(self._fs.cat_file(self._key(path)))
+
+    def part(self, path: str, start: int, end: int) -> Part:
+        """Return some bytes of an object, as far as it has them; raises as `look` does."""
+        key, get = self._key(path), self._ranged if self._is_s3 else self._cut
+        with _told():
+            return get(key, start, end)
+
+    def _ranged(self, key: str, start: int, end: int) -> Part:
+        """Ask for a range: the answer says of what it is one."""
+        from fsspec.asyn import sync
+
+        fs = self._fs
+        bucket, name, _ = fs.split_path(key)
+
+        async def fetch() -> Part:
+            found = await fs._call_s3(
+                "get_object", Bucket=bucket, Key=name, Range=f"bytes={start}-{end - 1}"
+            )
+            try:
+                data = await found["Body"].read()
+            finally:
+                found["Body"].close()
+            if "ContentRange" not in found:  # then it is all of it
+                return Part(data[start:end], len(data), found["ETag"])
+            size = int(found["ContentRange"].rpartition("/")[2])
+            return Part(data, size, found["ETag"])
+
+        return cast(Part, sync(fs.loop, fetch))
+
+    def _cut(self, key: str, start: int, end: int) -> Part:
+        about = self._fs.info(key)
+        data = bytes(self._fs.cat_file(key, start=start, end=end))
+        return Part(data, about["size"], str(_time_of(about)))
 
     def copy(self, path: str, target: str) -> None:
         """Copy an object; raises as `look` does."""

@@ -60,6 +60,7 @@ def _file_system(endpoint: str) -> Any:
         config_kwargs=config,
         skip_instance_cache=True,
         use_listings_cache=False,  # other processes write
+        max_concurrency=1,  # what is read at once is of one version, and not asked about before
     )
     made.retries = 1
     return made

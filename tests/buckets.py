@@ -1,11 +1,12 @@
-"""A store that speaks S3 over HTTP on loopback, and one that only fails."""
+"""A store that speaks S3 over HTTP on loopback, one that only fails, and one that hangs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
@@ -99,7 +100,72 @@ def failing(status: int, code: str, puts: list[dict[str, str]] | None = None) ->
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _serving(Handler) as endpoint:
+        yield endpoint
+
+
+@dataclass
+class Gate:
+    """Stands before a store, and keeps some requests back, as long as it is told.
+
+    Attributes
+    ----------
+    kept_back : set of str
+        Methods of requests that are answered only once `opened` is set, if then.
+    on_request : callable
+        Called with the method and the path of each.
+    """
+
+    endpoint: str = ""
+    kept_back: set[str] = field(default_factory=set)
+    opened: threading.Event = field(default_factory=threading.Event)
+    on_request: Callable[[str, str], object] = lambda *_: None
+
+
+@contextmanager
+def gate(store: S3) -> Iterator[Gate]:
+    """Stand before a store."""
+    made = Gate()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass(self) -> None:
+            made.on_request(self.command, self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.command in made.kept_back:
+                made.opened.wait()
+            there = HTTPConnection("127.0.0.1", store.port, timeout=60)
+            headers = {name: each for name, each in self.headers.items() if name != "Expect"}
+            there.request(self.command, self.path, body, headers)
+            answer = there.getresponse()
+            data = answer.read()
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                    self.send_header(name, value)
+            size = answer.getheader("Content-Length") if self.command == "HEAD" else len(data)
+            self.send_header("Content-Length", str(size or 0))
+            self.end_headers()
+            self.wfile.write(data)
+            there.close()
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler) as made.endpoint:
+        try:
+            yield made
+        finally:
+            made.opened.set()
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

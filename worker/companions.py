@@ -16,7 +16,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImage
 from dicom_node.errors import InstanceError
 from dicom_node.store import Store
 from worker.ledger import NewCompanion, Story
-from worker.reading import ArchiveAway, open_stored, pixels_of, still_there
+from worker.reading import ArchiveAway, open_stored, pixels_of, read_to_decode, still_there
 from worker.states import CompanionKind, Finding
 from worker.tables import FindingRow, Instance
 from worker.writing import answer_of, device_of, headers_of, instance_finding, store
@@ -116,14 +116,12 @@ def _pictures(archive: Store, decoder: Decoder, story: Story) -> Iterator[_Plan]
 def _capture(
     archive: Store, decoder: Decoder, story: Story, found: Found, number: int, uid: str
 ) -> bytes:
-    from pydicom import dcmread
-
     from dicom_node.capture import build_capture
     from worker.picture import decode_heat, draw
 
     instance, row = found
     with open_stored(archive, instance.path) as file, still_there():
-        source = dcmread(file)
+        source = read_to_decode(file)
         pixels = pixels_of(decoder, source, file, instance.sop_instance_uid)
     device = device_of(story.model)
     picture = draw(

@@ -16,7 +16,7 @@ from worker.audit.messages import StudyOf
 from worker.consensus import Labelled
 from worker.desk import Desk
 from worker.pseudonyms import key_of, numbered, part_of
-from worker.reading import FileGone, open_stored, pixels_of, still_there
+from worker.reading import FileGone, open_stored, pixels_of, read_to_decode, still_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,8 +164,7 @@ def _write_image(desk: Desk, image: Any, path: Path) -> str:
 
 
 def _grey(desk: Desk, image: Any) -> NDArray[np.uint8]:
-    from pydicom import dcmread
-
     with open_stored(desk.archive, image.path) as file, still_there():
-        pixels = pixels_of(desk.decoder, dcmread(file), file, image.sop_instance_uid)
+        ds = read_to_decode(file)
+        pixels = pixels_of(desk.decoder, ds, file, image.sop_instance_uid)
     return (pixels.clip(0, 1) * 255).round().astype("uint8")

@@ -14,7 +14,7 @@ from dicom_node.errors import InstanceError, InvalidInstance
 from worker.answers import WORKER_FAILURE, Answer, Away, Gone, Scarce
 from worker.desk import Desk
 from worker.ledger import Claim, NewFinding
-from worker.reading import ArchiveAway, FileGone, open_stored, pixels_of
+from worker.reading import ArchiveAway, FileGone, open_stored, pixels_of, read_to_decode
 from worker.tables import Instance
 from worker.tracing import NOTHING, Steps
 
@@ -124,13 +124,11 @@ def prepare_instance(desk: Desk, classifier: Preparing, instance: Instance) -> I
 
 def _input(desk: Desk, classifier: Preparing, instance: Instance) -> Input:
     """Read an instance, look at its header, and make the network's input of its pixels."""
-    from pydicom import dcmread
-
     from model.fitness import HeaderFacts, check_header
 
     uid = instance.sop_instance_uid
     with open_stored(desk.archive, instance.path) as file:
-        ds = dcmread(file)
+        ds = read_to_decode(file)
         verdict = check_header(HeaderFacts.from_dataset(ds), desk.settings.population)
         if verdict.reason is not None:
             raise InvalidInstance(verdict.reason, "refused by its header", uid)

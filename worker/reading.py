@@ -49,6 +49,21 @@ def read_bytes(archive: Store, path: str) -> bytes:
         return file.read()
 
 
+def read_to_decode(file: BinaryIO) -> Dataset:
+    """Read an instance for `pixels_of`: without its pixels where they are compressed.
+
+    A decoder is given the file as it is; of one in a bucket the pixels would be fetched twice.
+    """
+    from pydicom import dcmread
+
+    from dicom_node.contexts import UNCOMPRESSED_TRANSFER_SYNTAXES
+    from dicom_node.header import transfer_syntax_of
+
+    compressed = transfer_syntax_of(file) not in UNCOMPRESSED_TRANSFER_SYNTAXES
+    file.seek(0)
+    return read_before_pixels(file)[0] if compressed else dcmread(file)
+
+
 @contextmanager
 def still_there() -> Iterator[None]:
     """Say of a file in a bucket that was opened, and cannot be read on, that the archive is away.

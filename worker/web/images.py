@@ -13,7 +13,7 @@ from sqlalchemy import Row, bindparam, select
 from dicom_node.decoder_child import DecoderAway
 from dicom_node.errors import InstanceError
 from worker.chart import Chart, Shown, chart
-from worker.reading import ArchiveAway, FileGone, open_stored, pixels_of
+from worker.reading import ArchiveAway, FileGone, open_stored, pixels_of, read_to_decode
 from worker.tables import FindingRow
 from worker.web import audited
 from worker.web.gate import Given, Whoever
@@ -122,11 +122,10 @@ def decoding() -> Iterator[None]:
 
 
 def _read(services: Services, shown: Shown) -> NDArray[np.float32]:
-    from pydicom import dcmread
-
     desk, instance = services.desk, shown.instance
     with open_stored(desk.archive, instance.path) as file:
-        return pixels_of(desk.decoder, dcmread(file), file, instance.sop_instance_uid)
+        ds = read_to_decode(file)
+        return pixels_of(desk.decoder, ds, file, instance.sop_instance_uid)
 
 
 def _reduced(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

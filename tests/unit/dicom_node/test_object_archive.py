@@ -20,9 +20,9 @@ from dicom_node.archive import MARK
 from dicom_node.clearance import Found, remove_unnamed, walk
 from dicom_node.errors import ConfigurationError
 from dicom_node.object_archive import ObjectArchive
-from dicom_node.objects import Objects
+from dicom_node.objects import Objects, StoreAway
 from dicom_node.s3 import s3_objects
-from tests.buckets import BUCKET, CREDENTIALS, S3, failing, s3
+from tests.buckets import BUCKET, CREDENTIALS, S3, failing, gate, s3
 from tests.e2e.programs import free_port
 
 STUDY, UID = "1.2.3", "1.2.3.4"
@@ -248,6 +248,46 @@ def test_a_draft_has_no_name_so_that_it_goes_with_its_process(archive: ObjectArc
     assert list(archive.spool.iterdir()) == []
     assert archive.spool.stat().st_mode & 0o077 == 0
     draft.discard()
+
+
+# --- what is read ----------------------------------------------------------------------------
+
+
+def test_what_is_written_anew_while_it_is_read_is_no_mixture(archive: ObjectArchive) -> None:
+    path = archive.write(STUDY, UID, LARGE).path
+    with archive.open(path) as file:
+        file.read(1000)
+        other = LARGE[::-1]
+        archive.objects.put(path, other, hashlib.sha256(other).hexdigest(), anew=False)
+        with pytest.raises(StoreAway, match="written anew"):
+            file.read()
+    assert archive.open(path).read() == other
+
+
+def test_a_file_that_is_removed_while_it_is_read_is_gone(archive: ObjectArchive) -> None:
+    path = archive.write(STUDY, UID, LARGE).path
+    with archive.open(path) as file:
+        file.read(1000)
+        archive.objects.remove(path)
+        with pytest.raises(FileNotFoundError):
+            file.read()
+
+
+def test_an_image_takes_two_requests_and_a_whole_file_one(
+    store: S3, root: str, tmp_path: Path
+) -> None:
+    asked = list[str]()
+    with gate(store) as through:
+        archive = at(through.endpoint, tmp_path, root)
+        archive.make()
+        path = archive.write(STUDY, UID, LARGE).path
+        through.on_request = lambda method, _: asked.append(method)
+        with archive.open(path) as file:
+            assert file.read(5000) + file.read() == LARGE
+        assert asked == ["GET"] * 2
+        asked.clear()
+        assert archive.read(path) == LARGE
+        assert asked == ["GET"]
 
 
 # --- what is listed --------------------------------------------------------------------------
