@@ -41,15 +41,20 @@ def portions(archive: Store, paths: Sequence[str]) -> list[Sequence[str]]:
     return divided
 
 
-def remove(archive: Store, paths: Collection[str]) -> None:
+def remove(archive: Store, paths: Collection[str], within_s: float | None = None) -> None:
     """Remove stored files; those that are gone already are no matter.
+
+    Parameters
+    ----------
+    within_s : float or None
+        For how long a bucket may take to answer for each: for who makes others wait.
 
     Raises
     ------
     OSError
         When the archive is away (``ENODEV``), or takes no changes now.
     """
-    _way(archive).remove(archive, paths)
+    _way(archive).remove(archive, paths, within_s)
 
 
 def sizes_of(archive: Store, paths: Collection[str]) -> dict[str, int]:

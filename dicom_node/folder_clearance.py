@@ -32,7 +32,11 @@ def portions(paths: Sequence[str]) -> list[Sequence[str]]:
     return [paths]
 
 
-def remove(archive: Archive, paths: Collection[str]) -> None:
+def remove(
+    archive: Archive,
+    paths: Collection[str],
+    within_s: float | None = None,  # noqa: ARG001  a disk answers when it does
+) -> None:
     """Remove stored files; those that are gone already are no matter.
 
     Raises

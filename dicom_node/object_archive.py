@@ -63,6 +63,7 @@ class ObjectArchive:
         self.objects = objects
         self.spool = spool
         self.reserve_bytes = reserve_bytes
+        self.is_slow_to_remove = False  # whether the last removal was not answered in time
         self._marked_at = -MARK_GOOD_S
 
     def make(self) -> None:

@@ -6,6 +6,7 @@ stored it again meanwhile sees, once it is in a row, that it is gone (`ObjectArc
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
@@ -13,10 +14,20 @@ from dicom_node.archive import MARK
 from dicom_node.found import Found, aside_of
 from dicom_node.object_archive import ObjectArchive
 
+# There is never anything of this name.
+NOTHING = ".cxr-worker-nothing"
+
 
 def require(archive: ObjectArchive) -> None:
-    """Ask the store for the mark, also where it was there a moment ago; raises as `remove` does."""
+    """Ask the store for the mark, also where it was there a moment ago; raises as `remove` does.
+
+    Some stores read while they remove nothing. Where a removal was not answered in time, one that
+    removes nothing is asked for first. (Not always: with versions each would leave a mark.)
+    """
     archive.require(anew=True)
+    if archive.is_slow_to_remove:
+        archive.objects.remove(NOTHING)
+        archive.is_slow_to_remove = False
 
 
 def portions(paths: Sequence[str]) -> list[Sequence[str]]:
@@ -27,7 +38,7 @@ def portions(paths: Sequence[str]) -> list[Sequence[str]]:
     return [[path] for path in paths]
 
 
-def remove(archive: ObjectArchive, paths: Collection[str]) -> None:
+def remove(archive: ObjectArchive, paths: Collection[str], within_s: float | None = None) -> None:
     """Remove stored files; those that are gone already are no matter.
 
     Raises
@@ -37,7 +48,11 @@ def remove(archive: ObjectArchive, paths: Collection[str]) -> None:
     """
     archive.require()
     for path in paths:
-        archive.objects.remove(path)
+        try:
+            archive.objects.remove(path, within_s)
+        except OSError as error:
+            archive.is_slow_to_remove |= error.errno == errno.ETIMEDOUT
+            raise
 
 
 def walk(archive: ObjectArchive) -> Iterator[Found]:

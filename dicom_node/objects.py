@@ -184,17 +184,23 @@ class Objects:
         with _told():
             self._fs.cp_file(self._key(path), self._key(target))
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, within_s: float | None = None) -> None:
         """Remove an object; one that is gone is no matter.
+
+        Parameters
+        ----------
+        within_s : float or None
+            For how long an answer is waited for, with all tries; None for as long as for any other.
 
         Raises
         ------
         OSError
-            When the store does not answer, or not allow it.
+            When the store does not answer (in time: ``ETIMEDOUT``), or not allow it.
         """
+        limit = {"timeout": within_s} if self._is_s3 and within_s is not None else {}
         try:
             with _told():
-                self._fs.rm_file(self._key(path))
+                self._fs.rm_file(self._key(path), **limit)
         except FileNotFoundError:
             return
 
@@ -268,6 +274,8 @@ def _as_told(error: Exception) -> Exception | None:
         told = PermissionError(errno.EACCES, words)
     elif isinstance(error, FileNotFoundError):
         told = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    elif isinstance(error, TimeoutError):
+        told = StoreAway(errno.ETIMEDOUT, "the object store does not answer in time")
     elif is_known:
         told = StoreAway(errno.EIO, f"the object store cannot be used now ({name})")
     return told

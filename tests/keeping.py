@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.archive import MARK
@@ -73,6 +73,19 @@ class Attic(Ward):
 
     def removals(self) -> list[tuple[str, str, int]]:
         return [(row.kind, row.cause, row.count) for row in self.all(Removal)]
+
+
+class Transactions:
+    """Knows which sessions have a transaction open that is to be committed."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self.open = set[int]()
+        event.listen(sessions, "after_begin", lambda each, *_: self.open.add(id(each)))
+        event.listen(sessions, "after_transaction_end", self._ended)
+
+    def _ended(self, session: Session, transaction: Any) -> None:
+        if transaction.parent is None:
+            self.open.discard(id(session))
 
 
 def kept_as_promised(ward: Attic) -> None:

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 # How many files go while a study's row is held, and for how long it is before the next file has to
 # wait: SQLite holds up all writers meanwhile, and PostgreSQL ends what rests for a minute.
 FILES_AT_ONCE, HELD_S = 50, 5.0
+# How long a bucket may take to answer for the last of them. With the time before, that is less than
+# anybody waits for a row: 15 s on PostgreSQL, 30 s on SQLite.
+ANSWER_S = 5.0
 # What is erased with a study though no row names it: a node that wrote it has recorded it by then.
 ERASED_AFTER_S = 3600.0
 
@@ -96,8 +99,8 @@ def _removed(desk: Desk, paths: Sequence[str]) -> tuple[list[str], OSError | Non
     began_at, gone = time.monotonic(), list[str]()
     for few in portions(desk.archive, paths):
         try:
-            remove(desk.archive, few)
-        except OSError as error:
+            remove(desk.archive, few, ANSWER_S)
+        except OSError as error:  # one that is not answered may be done yet: it is done again
             return gone, error
         gone += few
         if time.monotonic() - began_at > HELD_S:

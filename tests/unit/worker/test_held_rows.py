@@ -9,30 +9,16 @@ from typing import Any
 
 import fsspec
 import pytest
-from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from dicom_node.clearance import walk
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.objects import Objects
-from tests.keeping import DAY, Attic, kept_as_promised
+from tests.keeping import DAY, Attic, Transactions, kept_as_promised
 from worker import adopting, erasing, ledger, removing, retention
 from worker.tables import Instance, Removal, Report
 
 ALL = {"CXR_KEEP_IMAGES_DAYS": "1", "CXR_KEEP_REPORTS_DAYS": "1", "CXR_KEEP_RESULTS_DAYS": "1"}
-
-
-class Transactions:
-    """Knows which sessions have a transaction open that is to be committed."""
-
-    def __init__(self, sessions: sessionmaker[Session]) -> None:
-        self.open = set[int]()
-        event.listen(sessions, "after_begin", lambda each, *_: self.open.add(id(each)))
-        event.listen(sessions, "after_transaction_end", self._ended)
-
-    def _ended(self, session: Session, transaction: Any) -> None:
-        if transaction.parent is None:
-            self.open.discard(id(session))
 
 
 class Asked:
