@@ -1,4 +1,8 @@
-"""How large the archive is: found out by looking at all its files, a little at a time."""
+"""How large the archive is: found out by looking at all its files, a little at a time.
+
+The objects of a bucket are listed once a day, as that costs time and money; until the next time,
+what comes in is added as its rows say.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from dicom_node.clearance import Found, walk
+from dicom_node.object_archive import ObjectArchive
 from worker import ledger
 from worker.database import READS_ONLY
 from worker.desk import Desk
@@ -16,6 +21,7 @@ from worker.reading import ArchiveAway
 # How many files are looked at in a turn, and how long a result counts.
 WALKED_AT_ONCE = 2000
 MEASURED_EVERY = timedelta(minutes=1)
+LISTED_EVERY = timedelta(days=1)
 GIGABYTE = 1_000_000_000
 
 
@@ -33,18 +39,23 @@ class Measure:
     _began_at: datetime | None = None
     _walk: Iterator[Found] = field(default_factory=lambda: iter(()))
     _bytes: int = 0
+    _grown: int = 0
+    _last_id: int = 0
 
     def go_on(self, desk: Desk) -> None:
-        """Look at some files more, if it is time.
+        """Look at some files more, if it is time, and at what came in meanwhile.
 
         Raises
         ------
         ArchiveAway
             When the archive cannot be looked through now.
         """
-        now = desk.clock()
+        now, is_bucket = desk.clock(), isinstance(desk.archive, ObjectArchive)
+        if is_bucket and self.found is not None:
+            self._add_received(desk)
         if self._began_at is None:
-            if self.found is not None and now - self.found[0] < MEASURED_EVERY:
+            every = LISTED_EVERY if is_bucket else MEASURED_EVERY
+            if self.found is not None and now - self.found[0] < every:
                 return
             self._began_at, self._walk, self._bytes = now, walk(desk.archive), 0
         try:
@@ -55,6 +66,19 @@ class Measure:
         self._bytes += sum(each.size for each in part)
         if len(part) < WALKED_AT_ONCE:
             self.found, self._began_at = (self._began_at, self._bytes), None
+            # What came while it was looked through may be among it. It is not added, and missed
+            # for a while at most: images that might be kept shall not go.
+            with desk.sessions() as session:
+                session.connection(execution_options=READS_ONLY)
+                self._last_id, self._grown = ledger.last_instance(session), 0
+
+    def _add_received(self, desk: Desk) -> None:
+        with desk.sessions() as session:
+            session.connection(execution_options=READS_ONLY)
+            came = ledger.sizes_after(session, self._last_id, WALKED_AT_ONCE)
+        if came:
+            self._last_id = came[-1][0]
+            self._grown += sum(size for _, size in came)
 
     def excess(self, desk: Desk) -> int:
         """Tell by how many bytes the archive is too large, as far as is known."""
@@ -65,7 +89,7 @@ class Measure:
         with desk.sessions() as session:
             session.connection(execution_options=READS_ONLY)
             gone = ledger.bytes_removed(session, began_at)
-        return size - gone - int(limit * GIGABYTE)
+        return size + self._grown - gone - int(limit * GIGABYTE)
 
 
 def measured(desk: Desk) -> int:

@@ -10,6 +10,8 @@ from dicom_node import s3
 from dicom_node.archive import MARK
 from dicom_node.incoming import IN_MEMORY
 from dicom_node.objects import MOST_BYTES
+from dicom_node.remote import START, WINDOW
+from worker import measuring, removing
 from worker.settings_objects import ObjectSettings
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "object-storage.md").read_text()
@@ -26,6 +28,12 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"{MOST_BYTES >> 30} GiB" in TEXT
     assert s3._TRIES == 3
     assert f"three tries of {s3._READ_S} s" in TEXT
+    assert f"beginning first ({START >> 10} KiB)" in TEXT
+    assert f"windows of {WINDOW >> 20} MiB" in TEXT
+    assert f"after a few files or {removing.HELD_S:.0f} s" in TEXT
+    assert f"not answered within {removing.ANSWER_S:.0f} s" in TEXT
+    assert measuring.LISTED_EVERY.days == 1
+    assert "once a day" in TEXT
 
 
 def test_the_rights_are_a_right_policy() -> None:

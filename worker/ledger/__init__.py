@@ -37,6 +37,7 @@ from worker.ledger.findings import (
     save_finding,
     save_findings,
 )
+from worker.ledger.growth import last_instance, sizes_after
 from worker.ledger.jobs import (
     BY_DESTINATION,
     Claim,
@@ -156,6 +157,7 @@ __all__ = [
     "is_held",
     "is_owed",
     "judged_since",
+    "last_instance",
     "last_removed_at",
     "leaving",
     "locked_study",
@@ -188,6 +190,7 @@ __all__ = [
     "save_unnamed",
     "save_unsent",
     "save_verdict",
+    "sizes_after",
     "story",
     "studies_by",
     "studies_of",

@@ -49,7 +49,7 @@ STUDIES, OWED = 2600, 50
 IN_ORDER = {
     "find_studies: newest", "studies_by: all", "newest_paths", "due_bells", "backlog",
     "worklist: newest", "list_studies: newest", "list_studies: answer",
-    "oldest: IMAGES", "oldest: REPORTS", "oldest: RESULTS", "unfinished",
+    "oldest: IMAGES", "oldest: REPORTS", "oldest: RESULTS", "unfinished", "last_instance",
     # ... or for those after the last that was seen.
     "begin_trial", "is_trial_due", "claim_trial", "compared", "disagreed", "count_unseen", "events",
 }  # fmt: skip
@@ -334,6 +334,8 @@ def _remove(desk: Desk, ask: Ask) -> None:
     ask("unsized", lambda s: ledger.unsized(s, 7))
     ask("unfinished", lambda s: ledger.unfinished(s, 20))
     ask("bytes_removed", lambda s: ledger.bytes_removed(s, NOW))
+    assert ask("last_instance", ledger.last_instance)
+    assert ask("sizes_after", lambda s: ledger.sizes_after(s, 7, 20))
     ask("last_removed_at", lambda s: ledger.last_removed_at(s, study_uid(7)))
     ask("named_paths", lambda s: ledger.named_paths(s, [study_uid(7) + ".1.1", study_uid(8)]))
     ask("save_unnamed", lambda s: ledger.save_unnamed(
