@@ -47,7 +47,7 @@ def wait_for_archive(
     """
     told = False
     while not stopped.is_set():
-        why = _why_not(archive, sessions)
+        why = made(archive, sessions)
         if not why:
             return
         if not told:
@@ -57,7 +57,8 @@ def wait_for_archive(
         stopped.wait(1)
 
 
-def _why_not(archive: Store, sessions: SessionFactory) -> str:
+def made(archive: Store, sessions: SessionFactory) -> str:
+    """Make the archive where it is missing and may be made; tell why it is not there, or ""."""
     try:
         if not archive.is_there():
             if not may_be_ours(archive, sessions):

@@ -20,7 +20,7 @@ from dicom_node.incoming_file import IncomingFile, NotTaken
 from dicom_node.reception import Reply, association_id, handle_store, has_sent
 from dicom_node.records import Outcome, Received
 from dicom_node.status import Status
-from worker import node
+from worker import archiving, node
 from worker.counting import count_stored
 from worker.desk import Desk
 from worker.web.dicomweb.objects import url_of
@@ -82,10 +82,14 @@ class Store:
             node.look_within(archive), archive.stays,
         )  # fmt: skip
         self._end = node.closer(desk.sessions, announce)
+        self._sessions, self._looked = desk.sessions, False
         self._file: IncomingFile | None = None
 
     def begin(self) -> None:
         """Begin a part."""
+        if not self._looked:  # no node may have been here; without the archive, parts are refused
+            archiving.made(self._archive, self._sessions)
+            self._looked = True
         self._file = IncomingFile(self._archive, self._assoc)
 
     def write(self, data: bytes) -> None:

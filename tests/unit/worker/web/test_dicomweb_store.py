@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.testclient import TestClient
 
-from dicom_node.archive import Archive
+from dicom_node.archive import MARK, Archive
 from dicom_node.file_start import file_start
 from dicom_node.status import Status
 from tests.dicomweb import (
@@ -229,6 +229,27 @@ def test_full_archive_asks_to_come_again(
     answer = stored(reader.post(STUDIES, **in_parts([as_sent(make())])), 503)
     assert answer.FailedSOPSequence[0].FailureReason == Status.OUT_OF_RESOURCES
     assert rows(web) == []
+
+
+def test_archive_is_made_where_no_node_was_yet(web: Web, reader: TestClient) -> None:
+    (web.ward.archive.root / MARK).unlink()
+    web.ward.archive.root.rmdir()
+    stored(reader.post(STUDIES, **in_parts([as_sent(chest())])))
+    assert web.ward.archive.is_there()
+
+
+def test_nothing_is_stored_at_the_mount_point_of_an_archive_that_is_away(
+    web: Web, reader: TestClient
+) -> None:
+    stored(reader.post(STUDIES, **in_parts([as_sent(chest())])))
+    root = web.ward.archive.root
+    disk = root.rename(root.with_name("disk"))
+    root.mkdir()
+    stored(reader.post(STUDIES, **in_parts([as_sent(chest())])), 503)
+    assert list(root.iterdir()) == []
+    root.rmdir()
+    disk.rename(root)
+    stored(reader.post(STUDIES, **in_parts([as_sent(chest())])))
 
 
 def test_database_that_is_away_asks_to_come_again(
