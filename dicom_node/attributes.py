@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 
 import numpy as np
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -32,6 +32,15 @@ def number(ds: Dataset, keyword: str, default: float) -> float:
     except Exception:  # noqa: BLE001 - a value is converted when it is read, and fails in all ways
         return default
     return value if isfinite(value) else default
+
+
+def is_stated(ds: Dataset, keyword: str) -> bool:
+    """Tell whether an element has a value, be it one that can be read or not."""
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in ds:
+        return False
+    value = ds.get_item(tag).value
+    return bool(value.strip(b" \0")) if isinstance(value, bytes) else value not in (None, "", [])
 
 
 def words(ds: Dataset, keyword: str) -> bytes:

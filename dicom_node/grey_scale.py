@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_node.attributes import number, text, words
+from dicom_node.attributes import is_stated, number, text, words
 from dicom_node.strips import Floats, Rows, Shown, strips
 
 # Values on their way through the pipeline: float32 would lose them in a large intercept.
@@ -123,9 +123,9 @@ def _modality(values: npt.NDArray[Any], ds: Dataset) -> Doubles:
         entries, _ = _looked_up(values, ds.ModalityLUTSequence[0])
         return entries
     slope, intercept = number(ds, "RescaleSlope", np.nan), number(ds, "RescaleIntercept", np.nan)
-    if np.isnan(slope) and not np.isnan(intercept):
+    if np.isnan(slope) and (is_stated(ds, "RescaleSlope") or not np.isnan(intercept)):
         # Both or none. A negative slope that was lost would leave the image inverted.
-        raise ValueError("there is a rescale intercept without a slope")
+        raise ValueError("there is a rescale slope that cannot be read, or an intercept without one")
     slope = 1 if np.isnan(slope) or slope == 0 else slope
     return values * slope + (0 if np.isnan(intercept) else intercept)
 

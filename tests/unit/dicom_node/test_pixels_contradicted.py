@@ -11,7 +11,7 @@ from dicom_node.contexts import COMPRESSED_TRANSFER_SYNTAXES, UNCOMPRESSED_TRANS
 from dicom_node.decoders import stored_values
 from dicom_node.errors import InstanceError, InvalidInstance
 from dicom_node.pixels import needs_decoder, to_pixels
-from tests.datasets import image, pydicom_data, read_back, with_bytes
+from tests.datasets import image, pydicom_data, read_back, with_bytes, with_element
 from tests.unit.dicom_node.test_decoders import encapsulated
 from tests.unit.dicom_node.test_pixels import lut
 
@@ -117,6 +117,27 @@ def test_an_intercept_whose_slope_is_lost_is_undecodable(value):
     if value is not None:
         with_bytes(ds, RescaleSlope=value)
     assert refusal(ds) == "UNDECODABLE"
+
+
+@pytest.mark.parametrize("value", [b"-1,0", b"minus one", b"-1E999", b"\\-1"])
+def test_a_slope_that_cannot_be_read_is_undecodable_without_its_intercept_too(value):
+    """A comma for a decimal point spoils both: it would be as if there were neither."""
+    ds = with_bytes(image(ROW), RescaleSlope=value, RescaleIntercept=b"100,0")
+    assert refusal(ds) == "UNDECODABLE"
+
+
+@pytest.mark.parametrize(("vr", "kind"), [("FD", "<f8"), ("FL", "<f4")])
+def test_a_slope_as_a_binary_number_is_undecodable(vr, kind):
+    ds = image(ROW)
+    for keyword, value in {"RescaleSlope": -1, "RescaleIntercept": 100}.items():
+        ds = with_element(ds, keyword, vr, np.array(value, kind).tobytes())
+    assert refusal(ds) == "UNDECODABLE"
+
+
+@pytest.mark.parametrize("value", [b"", b"  ", b"\0\0"])
+def test_a_slope_without_a_value_is_none(value):
+    ds = with_bytes(image(ROW), RescaleSlope=value, RescaleIntercept=value)
+    np.testing.assert_allclose(to_pixels(ds), [[0, 0.5, 1]])
 
 
 @pytest.mark.parametrize("vr", ["US", "SS", "FL", "FD", "UL", "AT"])
