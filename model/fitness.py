@@ -81,7 +81,7 @@ class HeaderFacts:
             body_part_examined=_text(ds, "BodyPartExamined"),
             patient_age=_text(ds, "PatientAge"),
             patient_birth_date=_text(ds, "PatientBirthDate"),
-            study_date=next(filter(None, (_text(ds, k) for k in _STUDY_DATES)), ""),
+            study_date=next(filter(_date, (_text(ds, k) for k in _STUDY_DATES)), ""),
             presentation_intent_type=_text(ds, "PresentationIntentType"),
             view_code=_code(ds, "ViewCodeSequence"),
             region_code=_code(ds, "AnatomicRegionSequence"),
@@ -159,14 +159,27 @@ def _words(text: str) -> list[str]:
 def age_years(facts: HeaderFacts) -> float | None:
     """Return the age at the study in years, or None when the header does not say it.
 
+    Nor does it say it when the age that is stated is one that the model may judge and the dates
+    make it one that it may not: somebody else may be meant.
+
     References
     ----------
     DICOM PS3.5 6.2 (VR AS: three digits and one of D, W, M, Y)
     """
-    age = _stated_age(facts.patient_age)
-    if age is None:
-        age = _age_from_dates(facts)
+    stated, dated = _possible(_stated_age(facts.patient_age)), _possible(_age_from_dates(facts))
+    if stated is None:
+        return dated
+    return None if dated is not None and _contradicts(dated, stated) else stated
+
+
+def _possible(age: float | None) -> float | None:
     return age if age is not None and age <= _OLDEST_OF_ALL_YEARS else None
+
+
+def _contradicts(dated: float, stated: float) -> bool:
+    """Tell whether dates speak against an age of the population, by more than a birthday."""
+    within = YOUNGEST_YEARS <= stated < OLDEST_YEARS
+    return within and not YOUNGEST_YEARS <= dated < OLDEST_YEARS and abs(dated - stated) > 1
 
 
 def _stated_age(text: str) -> float | None:

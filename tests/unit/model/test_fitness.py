@@ -92,6 +92,24 @@ def test_without_an_age_string_the_birth_date_gives_the_age(born, studied, years
     assert age_years(facts) == years
 
 
+@pytest.mark.parametrize(
+    ("age", "born", "years"),
+    [
+        ("003Y", "19860101", None),  # somebody's of forty
+        ("001Y", "20251201", 1),  # a birthday apart
+        ("004Y", "20251201", None),  # a baby's
+        ("005Y", "20200101", 5),
+        ("003Y", "20210101", 3),
+        ("003Y", "19000101", 3),  # what anonymisers write
+        ("040Y", "20230101", 40),
+        ("999Y", "20230101", 3),
+    ],
+)
+def test_an_age_that_the_date_of_birth_speaks_against_is_not_known(age, born, years):
+    facts = HeaderFacts(patient_age=age, patient_birth_date=born, study_date="20260601")
+    assert age_years(facts) == years
+
+
 @pytest.mark.parametrize("age", ["011M", "006Y", "040Y"])
 def test_an_age_outside_the_population_withholds_flags_or_is_ignored(age):
     facts = HeaderFacts(patient_age=age)
@@ -136,6 +154,7 @@ def test_codes_and_the_orientation_are_read_from_a_dataset():
 @pytest.mark.parametrize("keyword", ["AcquisitionDate", "SeriesDate", "ContentDate"])
 def test_another_date_stands_in_for_the_study_date(keyword):
     ds = Dataset()
-    ds.PatientBirthDate, ds.StudyDate = "20220101", ""
-    setattr(ds, keyword, "20250101")
-    assert age_years(HeaderFacts.from_dataset(ds)) == 3
+    for useless in ("", "20250231"):
+        ds.PatientBirthDate, ds.StudyDate = "20220101", useless
+        setattr(ds, keyword, "20250101")
+        assert age_years(HeaderFacts.from_dataset(ds)) == 3
