@@ -10,6 +10,7 @@ DICOM PS3.5 6.2 (VRs), 7.1.2 (Explicit VR), 7.5 (sequences)
 
 from __future__ import annotations
 
+import string
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -20,6 +21,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+# What stands round a value: spaces, NULs (PS3.5 6.2) and whatever else was never meant.
+PADDING: Final = string.whitespace + "\0"
 
 # Text in ASCII, or in Latin-1 what is no text of ours; items of a sequence; or bytes as they are.
 Value = str | bytes | Sequence[bytes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -15,6 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import TEXT_VR_DELIMS
 
 import dicom_node.privacy  # noqa: F401
+from dicom_node.encoding import PADDING
 from dicom_node.inflating import inflating, read_before_pixels
 
 _KEYWORDS = (
@@ -30,8 +30,6 @@ _KEYWORDS = (
     "SeriesInstanceUID",
 )
 _CHUNK = 1 << 20
-# What stands round a value: spaces, NULs (PS3.5 6.2) and whatever else was never meant.
-_PADDING = string.whitespace + "\0"
 
 _TAGS: Mapping[str, int] = {keyword: tag_for_keyword(keyword) or 0 for keyword in _KEYWORDS}
 
@@ -117,4 +115,4 @@ def _text(value: bytes, encodings: list[str]) -> str:
         text = decode_bytes(value, encodings, TEXT_VR_DELIMS)
     except (LookupError, ValueError):
         text = value.decode("latin-1")
-    return text.strip(_PADDING)
+    return text.strip(PADDING)

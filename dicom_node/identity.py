@@ -24,7 +24,7 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName
 
 import dicom_node.privacy  # noqa: F401
-from dicom_node.encoding import attribute
+from dicom_node.encoding import PADDING, attribute
 from dicom_node.modules import (
     CODE,
     COMPANIONS,
@@ -92,7 +92,7 @@ def copy_elements(
             if items:
                 setattr(target, keyword, items)
             continue
-        value = _encoded_value(source, keyword)
+        value = encoded_value(source, keyword)
         if value is not None and is_valid(keyword, value, encodings):
             _put(target, keyword, value)
 
@@ -107,13 +107,13 @@ def value_of(ds: Dataset, keyword: str) -> str:
         elem: Any = ds.get_item(attribute(keyword)[0])
         if isinstance(elem, RawDataElement):
             if elem.VR == "UI":  # which no character set concerns
-                return (elem.value or b"").decode("latin-1").strip(" \0")
+                return (elem.value or b"").decode("latin-1").strip(PADDING)
             codecs = _encodings(character_set(ds), default_encoding)
             elem = convert_raw_data_element(elem, encoding=codecs, ds=ds)
         value = None if elem is None else elem.value
     except Exception:  # noqa: BLE001 - pydicom converts it only now, and raises all kinds
         return ""
-    return "" if value is None else _as_text(value).strip(" \0")
+    return "" if value is None else _as_text(value).strip(PADDING)
 
 
 def _as_text(value: Any) -> str:
@@ -122,7 +122,7 @@ def _as_text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _encoded_value(source: Dataset, keyword: str) -> bytes | None:
+def encoded_value(source: Dataset, keyword: str) -> bytes | None:
     """Return an element's value as its bytes in little endian; None for what has no such value."""
     tag, vr = attribute(keyword)
     if tag not in source:
@@ -193,7 +193,7 @@ def _best_character_set(source: Dataset, keywords: Iterable[str]) -> list[str]:
     if terms and all(term in python_encoding for term in terms):
         return terms
     text = b"".join(
-        _encoded_value(source, each) or b"" for each in keywords if attribute(each)[1] in TEXT_VRS
+        encoded_value(source, each) or b"" for each in keywords if attribute(each)[1] in TEXT_VRS
     )
     if text.isascii():
         return []

@@ -35,7 +35,7 @@ def write_report(archive: Store, story: Story) -> NewReport:
 
     study, model, last = story.study, story.model, story.last_report
     evidence = headers_of(archive, [instance for instance, _ in story.findings])
-    _require_one_patient(evidence)
+    _require_one_patient(archive, story, evidence)
     known = last is not None and last.sop_instance_uid == _story_uid(story, last.revision)
     if last is not None and known and last.removed_at is None:
         return NewReport(
@@ -133,24 +133,39 @@ def answer_of(row: FindingRow) -> str:
     return " ".join([row.reason or row.finding or "", *values, *sorted(row.flags)])
 
 
-def _require_one_patient(evidence: Sequence[Dataset]) -> None:
-    """Refuse a study whose instances name different patients: a report would be about one of them.
+def _require_one_patient(archive: Store, story: Story, evidence: Sequence[Dataset]) -> None:
+    """Refuse a study whose instances are of two patients: a report would be about one of them.
+
+    An image that was removed is told under the identity of one that is kept. Whose it was is known
+    by the last report, and where that was removed too, by the study's row.
 
     Raises
     ------
     InvalidInstance
         For a person to sort out.
+    ArchiveAway, FileGone
+        As `read_header` does.
     """
-    from dicom_node.identity import value_of
+    from dicom_node.one_patient import contradiction
 
-    patients = {value_of(ds, "PatientID").strip() for ds in evidence}
-    if patients == {""}:  # an emergency, or a device that knows no better: there are the names
-        names = {value_of(ds, "PatientName").strip(" ^=").casefold() for ds in evidence}
-        patients = names - {""}
-    if len(patients) > 1:
-        raise InvalidInstance(
-            "MIXED_PATIENTS", f"the {len(evidence)} instances name {len(patients)} patients"
-        )
+    known = list(evidence)
+    if evidence and any(instance.removed_at is not None for instance, _ in story.findings):
+        known += _told_before(archive, story)
+    why = contradiction(known)
+    if why is not None:
+        raise InvalidInstance("MIXED_PATIENTS", f"the {len(evidence)} instances {why}")
+
+
+def _told_before(archive: Store, story: Story) -> list[Dataset]:
+    """Give what names the patient of images that were removed."""
+    from pydicom import Dataset
+
+    last = story.last_report
+    if last is not None and last.removed_at is None:
+        return [read_header(archive, last.path)]
+    ds = Dataset()
+    ds.PatientID = story.study.patient_id
+    return [ds]
 
 
 def store(archive: Store, study_uid: str, sop_instance_uid: str, data: bytes) -> StoredFile:
