@@ -114,6 +114,7 @@ NOT_ASSESSED_REASONS: Final[Mapping[str, tuple[str, Code | None]]] = MappingProx
         "MODEL_FAILURE": ("the analysis failed", _SOFTWARE_FAILURE),
         "WORKER_FAILURE": ("the worker that had the image died each time", _SOFTWARE_FAILURE),
         "REMOVED": ("the image is kept no longer", None),
+        "ANOTHER_PATIENT": ("it names another patient than the first image of its study", None),
     }
 )
 

@@ -125,7 +125,9 @@ def _modality(values: npt.NDArray[Any], ds: Dataset) -> Doubles:
     slope, intercept = number(ds, "RescaleSlope", np.nan), number(ds, "RescaleIntercept", np.nan)
     if np.isnan(slope) and (is_stated(ds, "RescaleSlope") or not np.isnan(intercept)):
         # Both or none. A negative slope that was lost would leave the image inverted.
-        raise ValueError("there is a rescale slope that cannot be read, or an intercept without one")
+        raise ValueError(
+            "there is a rescale slope that cannot be read, or an intercept without one"
+        )
     slope = 1 if np.isnan(slope) or slope == 0 else slope
     return values * slope + (0 if np.isnan(intercept) else intercept)
 

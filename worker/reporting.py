@@ -20,7 +20,7 @@ from worker.reading import ArchiveAway, FileGone
 from worker.removing import finish_removals
 from worker.states import JobKind
 from worker.tables import Study
-from worker.writing import write_report
+from worker.writing import MixedPatients, write_report
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,8 @@ def _report_or_say_why(
         return
     try:
         _report_one(desk, claim, announce, owed)
+    except MixedPatients as error:
+        _give_up_mixed(desk, claim, error)
     except LeaseLost as error:
         tracing.failed(error)
         uid = _study_uid(desk, claim)
@@ -195,6 +197,15 @@ def _study_uid(desk: Desk, claim: Claim) -> str:
         return "that was erased"
     also_about(study_instance_uid=study.study_instance_uid)
     return study.study_instance_uid
+
+
+def _give_up_mixed(desk: Desk, claim: Claim, error: MixedPatients) -> None:
+    """Give a study of more than one patient up, and show nobody what was found of the others."""
+    tracing.failed(error)
+    log.error("study %s cannot be reported: %s", _study_uid(desk, claim), error)
+    with desk.sessions() as session, session.begin():
+        if ledger.bury(session, claim, str(error)):
+            ledger.withhold(session, claim.study_id, error.others)
 
 
 def _try_report_later(desk: Desk, claim: Claim, error: Exception) -> None:

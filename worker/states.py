@@ -127,6 +127,8 @@ class DecisionAction(StrEnum):
 
 # The reason of an image that a model was never shown, as it was kept no longer.
 REMOVED = "REMOVED"
+# The reason of an image whose answer is withheld, as its study is known as another patient's.
+ANOTHER_PATIENT = "ANOTHER_PATIENT"
 
 
 class RemovalKind(StrEnum):

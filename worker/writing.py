@@ -9,13 +9,30 @@ from dicom_node.archive import StoredFile
 from dicom_node.errors import InvalidInstance
 from dicom_node.store import Store
 from worker.ledger import NewReport, Story
-from worker.reading import ArchiveAway, read_header
+from worker.reading import ArchiveAway, FileGone, read_header
+from worker.states import ANOTHER_PATIENT
 from worker.tables import FindingRow, Instance, Model, Report
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
     from dicom_node.report import AlgorithmDevice, InstanceFinding
+
+
+class MixedPatients(InvalidInstance):
+    """A study whose images are of more than one patient.
+
+    Parameters
+    ----------
+    message : str
+        One sentence for a person, without patient data.
+    others : tuple of str
+        SOP Instance UIDs of the images that are not of the patient as whose the study is known.
+    """
+
+    def __init__(self, message: str, others: tuple[str, ...]) -> None:
+        super().__init__(ANOTHER_PATIENT, message)
+        self.others = others
 
 
 def write_report(archive: Store, story: Story) -> NewReport:
@@ -28,6 +45,8 @@ def write_report(archive: Store, story: Story) -> NewReport:
     ------
     ArchiveAway
         When the archive cannot be read, or takes nothing now.
+    MixedPatients
+        When the images are of more than one patient.
     InvalidInstance
         When there is something new to tell, and no image is kept.
     """
@@ -37,7 +56,7 @@ def write_report(archive: Store, story: Story) -> NewReport:
     evidence = headers_of(archive, [instance for instance, _ in story.findings])
     _require_one_patient(archive, story, evidence)
     known = last is not None and last.sop_instance_uid == _story_uid(story, last.revision)
-    if last is not None and known and last.removed_at is None:
+    if last is not None and known and _is_still_theirs(archive, last, evidence):
         return NewReport(
             last.sop_instance_uid,
             last.sop_class_uid,
@@ -141,19 +160,39 @@ def _require_one_patient(archive: Store, story: Story, evidence: Sequence[Datase
 
     Raises
     ------
-    InvalidInstance
+    MixedPatients
         For a person to sort out.
     ArchiveAway, FileGone
         As `read_header` does.
     """
+    from dicom_node.identity import value_of
     from dicom_node.one_patient import contradiction
 
-    known = list(evidence)
-    if evidence and any(instance.removed_at is not None for instance, _ in story.findings):
-        known += _told_before(archive, story)
-    why = contradiction(known)
+    instances = [instance for instance, _ in story.findings]
+    kept = [ds for each, ds in zip(instances, evidence, strict=False) if each.removed_at is None]
+    known = kept if len(kept) == len(instances) else [*_told_before(archive, story), *kept]
+    why = contradiction(known) if kept else None
     if why is not None:
-        raise InvalidInstance("MIXED_PATIENTS", f"the {len(evidence)} instances {why}")
+        theirs = [ds for ds in known if value_of(ds, "PatientID") == story.study.patient_id]
+        one = (theirs or known)[0]
+        others = [ds for ds in kept if contradiction([one, ds]) is not None]
+        uids = tuple(value_of(ds, "SOPInstanceUID") for ds in others or kept)
+        raise MixedPatients(f"the {len(instances)} instances {why}", uids)
+
+
+def _is_still_theirs(archive: Store, last: Report, evidence: Sequence[Dataset]) -> bool:
+    """Tell whether a report is kept, and names the patient as the images do.
+
+    They may have come again under another ID, as two IDs turned out to be one patient's.
+    """
+    from dicom_node.one_patient import contradiction
+
+    if last.removed_at is not None:
+        return False
+    try:
+        return not evidence or contradiction([read_header(archive, last.path), *evidence]) is None
+    except FileGone:  # its delivery says so
+        return True
 
 
 def _told_before(archive: Store, story: Story) -> list[Dataset]:

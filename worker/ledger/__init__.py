@@ -36,6 +36,7 @@ from worker.ledger.findings import (
     ready_studies,
     save_finding,
     save_findings,
+    withhold,
 )
 from worker.ledger.growth import last_instance, sizes_after
 from worker.ledger.jobs import (
@@ -201,4 +202,5 @@ __all__ = [
     "unsized",
     "verdicts_of",
     "was_removed",
+    "withhold",
 ]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from worker.ledger.claiming import claimable
 from worker.ledger.jobs import Claim, insert, settle
-from worker.states import JobKind
-from worker.tables import FindingRow, Instance, Job, Model
+from worker.states import ANOTHER_PATIENT, JobKind
+from worker.tables import Base, FindingRow, Instance, Job, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,32 @@ def save_findings(
         session.execute(delete(Job).where(Job.id.in_([claim_.job_id for claim_ in held])))
         _replace(session, model_id, held, now)
     return set(held)
+
+
+def withhold(session: Session, study_id: int, uids: Collection[str]) -> None:
+    """Withhold what was found of images of another patient; the study's row is held.
+
+    Nobody is shown it as an answer about the patient as whose the study is known.
+    """
+    session.execute(_WITHHOLD, {"study": study_id, "uids": list(uids)})
+
+
+_findings, _instances = (Base.metadata.tables[name] for name in ("findings", "instances"))
+_WITHHOLD = (
+    update(_findings)
+    .where(
+        _findings.c.instance_id.in_(
+            select(_instances.c.id).where(
+                _instances.c.study_id == bindparam("study"),
+                _instances.c.sop_instance_uid.in_(bindparam("uids", expanding=True)),
+            )
+        )
+    )
+    .values(
+        assessed=False, reason=ANOTHER_PATIENT, finding=None, pneumonia=None, bacterial=None,
+        viral=None, flags=[], heatmap=None,
+    )
+)  # fmt: skip
 
 
 def _replace(

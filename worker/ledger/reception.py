@@ -98,13 +98,20 @@ def _owe(
 def _study_of(received: Received) -> dict[str, Any]:
     return {
         "study_instance_uid": received.study_instance_uid,
-        "patient_id": _fit(received.patient_id, 256),
-        "accession_number": _fit(received.accession_number, 64),
-        "study_date": _fit(received.study_date, 8),
+        **_names_of(received),
         "state": StudyState.RECEIVING,
         "calling_ae_title": _fit(received.calling_ae_title, 16),
         "received_at": received.received_at,
         "last_received_at": received.received_at,
+    }
+
+
+def _names_of(received: Received) -> dict[str, str]:
+    """Give what a study is looked for by."""
+    return {
+        "patient_id": _fit(received.patient_id, 256),
+        "accession_number": _fit(received.accession_number, 64),
+        "study_date": _fit(received.study_date, 8),
     }
 
 
@@ -174,18 +181,31 @@ def _enter_again(session: Session, received: Received, known: Any) -> bool:
     """Enter an instance whose file was removed; tell whether what was found of it stands.
 
     Nothing is kept that other bytes could contradict: then they are what counts. That a model could
-    not look at it, as it was removed, does not stand: it can now.
+    not look at it, as it was removed, does not stand: it can now. Where nothing else is kept of the
+    study, it is known as what comes now says: a patient may have got another ID since.
     """
     values = {"instance": known.id, **_instance_of(received, known.study_id), "removed_at": None}
     session.execute(_AGAIN, values)
     if known.sha256 != received.sha256:
         for statement in _UNFINDING:
             session.execute(statement, {"instance": known.id})
+        others = {"study": known.study_id, "instance": known.id}
+        if session.execute(_OTHERS_KEPT, others).first() is None:
+            session.execute(_NOTING, {"study": known.study_id, **_names_of(received)})
     removed = session.execute(_UNREMOVING, {"instance": known.id})
     assert isinstance(removed, CursorResult)  # what DELETE gives
     return not removed.rowcount and bool(session.scalar(_IS_FOUND, {"instance": known.id}))
 
 
+_OTHERS_KEPT = (
+    select(instances.c.id)
+    .where(
+        instances.c.study_id == bindparam("study"),
+        instances.c.id != bindparam("instance"),
+        instances.c.removed_at.is_(None),
+    )
+    .limit(1)
+)
 _AGAIN = update(instances).where(instances.c.id == bindparam("instance"))
 _UNFINDING = tuple(
     delete(table).where(table.c.instance_id == bindparam("instance"))

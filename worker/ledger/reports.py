@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, undefer
 from worker.ledger.deliveries import settle_deliveries, withdraw
 from worker.ledger.jobs import Claim, locked, move, note_dead_letters, owe, settle
 from worker.states import (
+    ANOTHER_PATIENT,
     REMOVED,
     CompanionKind,
     DeliveryState,
@@ -95,7 +96,7 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
     newest = model_of([row.model_id for row in rows], len(instances))
     by_instance = {row.instance_id: row for row in rows if row.model_id == newest}
     unseen = [i for i in instances if i.id not in by_instance]
-    missing = [i for i in unseen if i.removed_at is None]
+    missing = [i for i in instances if i.removed_at is None and _is_owed(by_instance.get(i.id))]
     for instance in missing:
         owe(session, JobKind.CLASSIFY, instance.id, study_id, now)
     if missing or newest is None:
@@ -107,6 +108,11 @@ def story(session: Session, study_id: int, now: datetime) -> Story | None:
     removed = last is not None and last.removed_at is not None
     digest = session.get_one(Model, last.model_id).digest if last and removed else ""
     return Story(study, session.get_one(Model, newest), found, last, companions, digest)
+
+
+def _is_owed(row: FindingRow | None) -> bool:
+    """Tell whether an image is to be looked at, be it again: its study may be another by now."""
+    return row is None or row.reason == ANOTHER_PATIENT
 
 
 def _told_as_removed(

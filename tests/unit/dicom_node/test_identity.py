@@ -7,11 +7,13 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
+from dicom_node.header import read_header
 from dicom_node.identity import add_identity, value_of
 from dicom_node.modules import ITEMS, TYPE_2
 from tests.datasets import image, part10, read_back, with_bytes
 from tests.unit.dicom_node.test_report import found, report
 from tests.validation import dciodvfy_errors
+from tests.ward import words
 
 # Outside of pytest the product keeps pydicom's warnings quiet itself.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -372,3 +374,15 @@ def test_a_character_set_of_another_vr_does_not_keep_a_study_from_its_report(vr,
 def test_a_time_zone_that_there_is_none_is_left_out(offset, valid):
     ds = report([source_with(TimezoneOffsetFromUTC=offset.encode())], [found(1)])
     assert ("TimezoneOffsetFromUTC" in ds) is valid
+
+
+def test_a_uid_is_read_as_the_node_reads_it():
+    """The report would not find the answer about an image whose UID it reads in another way."""
+    uid = found(1).sop_instance_uid
+    data = part10(image(SOPInstanceUID=f"{uid}99")).replace(
+        f"{uid}99".encode(), f"{uid}\r\n".encode()
+    )
+    evidence = dcmread(BytesIO(data))
+    assert read_header(data)["SOPInstanceUID"] == uid
+    assert value_of(evidence, "SOPInstanceUID") == uid
+    assert "not assessed" not in words(report([evidence], [found(1)]))

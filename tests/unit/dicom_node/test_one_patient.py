@@ -1,4 +1,4 @@
-"""Two patients under one Study Instance UID are told apart, and one who was corrected is not two."""
+"""Two patients under one Study Instance UID are told apart; one who was corrected is not two."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pydicom.dataset import Dataset
 
 from dicom_node.one_patient import contradiction
 from tests.datasets import image, read_back, with_bytes
+
+# Outside of pytest the product keeps pydicom's warnings quiet itself.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def of(**attributes: object) -> Dataset:

@@ -40,7 +40,16 @@ from worker.states import (
     StudyState,
     Verdict,
 )
-from worker.tables import Base, Candidate, CommitmentRequest, Delivery, Job, Removal, Study
+from worker.tables import (
+    Base,
+    Candidate,
+    CommitmentRequest,
+    Delivery,
+    Instance,
+    Job,
+    Removal,
+    Study,
+)
 from worker.worklist import Answer, Order, Wanted
 
 CLASSIFY, REPORT, DELIVER, COMMIT, NOTIFY = JobKind
@@ -136,6 +145,13 @@ def _watch(ask: Ask) -> None:
     assert list(found.away_since) == [AWAY]
 
 
+def _removed(session: Any, known: Any) -> Any:
+    """Remove an instance; give another of its UID."""
+    uid = Instance.sop_instance_uid == known.sop_instance_uid
+    session.execute(update(Instance).where(uid).values(removed_at=NOW))
+    return replace(known, sha256="f" * 64)
+
+
 def _receive(ask: Ask) -> None:
     new = facts(study_instance_uid=new_uid(), association_id="new")
     second = replace(new, sop_instance_uid=new_uid())
@@ -143,6 +159,7 @@ def _receive(ask: Ask) -> None:
     cases = {"new study": new, "known study": second, "duplicate": new, "conflict": elsewhere}
     for case, each in cases.items():
         ask(f"record: {case}", lambda s, each=each: ledger.record(s, each, quiet=QUIET))
+    ask("record: again", lambda s: ledger.record(s, _removed(s, new), quiet=QUIET))
     ask("origin_of", lambda s: ledger.origin_of(s, new.study_instance_uid))
     ask("close_association", lambda s: ledger.close_association(s, "new"))
 
@@ -235,6 +252,7 @@ def _classify(ask: Ask, model: int) -> None:
     ask("save_finding", lambda s: ledger.save_finding(s, claims[0], model, FOUND, NOW))
     rest = dict.fromkeys(claims[6:], FOUND)
     assert ask("save_findings", lambda s: ledger.save_findings(s, model, rest, NOW)) == set(rest)
+    ask("withhold", lambda s: ledger.withhold(s, 20, [study_uid(20) + ".1.1"]))
     ask("ready_studies", lambda s: ledger.ready_studies(
         s, [each.study_id for each in claims], NOW, SILENCE))  # fmt: skip
     ask("put_back", lambda s: ledger.put_back(s, claims[1], NOW, "failed"))

@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node import one_patient
+from model.predict import Prediction
 from tests.fakes import new_uid
 from tests.keeping import DAY, Attic
 from tests.ward import chest
+from worker import worklist
 
 IMAGES, REPORTS = {"CXR_KEEP_IMAGES_DAYS": "1"}, {"CXR_KEEP_REPORTS_DAYS": "1"}
+
+SAID = ((0.1, "ABSENT"), (0.9, "PRESENT"))
 
 
 def shown_to_a_person(ward: Attic, words: str) -> None:
@@ -21,6 +26,8 @@ def shown_to_a_person(ward: Attic, words: str) -> None:
     assert (job.kind, job.state) == ("REPORT", "DEAD")
     assert words in job.last_error
     assert "BOB" not in job.last_error
+    assert ward.reasons() == [None, "ANOTHER_PATIENT"]
+    assert ward.findings()[-1].pneumonia is None
 
 
 @pytest.mark.parametrize(
@@ -76,3 +83,70 @@ def test_what_was_found_of_a_patient_is_told_with_a_late_image_of_the_same(
     ward.work(seconds=10)
     assert len(ward.send.sent) == 2
     assert ward.states() == ["DELIVERED"]
+
+
+def test_an_answer_about_somebody_else_is_not_shown_as_the_patients(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    ward, study = Attic(tmp_path, sqlite_sessions), new_uid()
+    answers = iter(Prediction(score, finding=said) for score, said in SAID)
+    ward.classifier.answer = lambda _: next(answers)
+    ward.receive(chest(study, PatientID="ALICE-7"))
+    ward.receive(chest(study, PatientID="BOB-8"))
+    ward.work(seconds=10)
+    with ward.sessions() as session:
+        (line,) = worklist.page(session, worklist.Wanted()).lines
+    assert (line.answer, line.unassessed) == (worklist.Answer.ABSENT, 1)
+    (record,) = ward.records()
+    assert record["patient_id"] == "ALICE-7"
+    assert [each["finding"] for each in record["instances"]] == ["ABSENT", None]
+
+
+def test_what_was_withheld_is_looked_at_again_once_the_study_is_one_patients(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward, study = Attic(tmp_path, sqlite_sessions), new_uid()
+    ward.receive(chest(study, PatientID="ALICE-7"))
+    ward.receive(chest(study, PatientID="BOB-8"))
+    ward.work(seconds=10)
+    assert ward.requeue(study) == 1
+    ward.work(seconds=10)
+    shown_to_a_person(ward, "2 patients")
+    monkeypatch.setattr(one_patient, "contradiction", lambda _: None)
+    assert ward.requeue(study) == 1
+    ward.work(seconds=10)
+    assert ward.states() == ["DELIVERED"]
+    assert ward.reasons() == [None, None]
+
+
+def test_a_study_that_comes_again_under_a_corrected_id_is_known_by_that(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    ward, study = Attic(tmp_path, sqlite_sessions, **IMAGES), new_uid()
+    uids = [f"{study}.1.{number}" for number in (1, 2)]
+    for patient_id in ("OLD-7", "NEW-8"):
+        for uid in uids:
+            ward.receive(chest(study, SOPInstanceUID=uid, PatientID=patient_id))
+        ward.work(seconds=10)
+        ward.clock.forward(2 * DAY)
+        ward.turn()
+    assert [report.PatientID for report in ward.reports()] == ["OLD-7", "NEW-8"]
+    (record,) = ward.records()
+    assert record["patient_id"] == "NEW-8"
+
+
+def test_an_image_that_comes_again_beside_others_renames_no_study(
+    tmp_path: Path, sqlite_sessions: sessionmaker[Session]
+) -> None:
+    ward, study = Attic(tmp_path, sqlite_sessions, **IMAGES), new_uid()
+    ward.receive(chest(study, SOPInstanceUID=f"{study}.1.1", PatientID="ALICE-7"))
+    ward.work(seconds=10)
+    ward.clock.forward(2 * DAY)
+    ward.turn()
+    ward.receive(chest(study, SOPInstanceUID=f"{study}.1.2", PatientID="ALICE-7"))
+    ward.receive(chest(study, SOPInstanceUID=f"{study}.1.1", PatientID="BOB-8"))
+    ward.work(seconds=10)
+    (record,) = ward.records()
+    assert record["patient_id"] == "ALICE-7"
+    assert [each["reason"] for each in record["instances"]] == ["ANOTHER_PATIENT", None]
+    assert len(ward.send.sent) == 1
