@@ -98,7 +98,7 @@ _DETAILS: tuple[Select[Any], ...] = (
     .join_from(instances, findings)
     .join(models)
     .where(instances.c.study_id.in_(_OF_THEM))
-    .order_by(findings.c.created_at, findings.c.id),
+    .order_by(findings.c.id),  # a clock may be set back
     select(reports)
     .where(reports.c.study_id.in_(_OF_THEM))
     .order_by(reports.c.revision),

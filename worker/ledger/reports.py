@@ -281,7 +281,7 @@ _FINDINGS = (
     .join(Instance, Instance.id == FindingRow.instance_id)
     .where(Instance.study_id == bindparam("study"))
     .options(undefer(FindingRow.heatmap))
-    .order_by(FindingRow.created_at, FindingRow.id)
+    .order_by(FindingRow.id)  # a clock may be set back
 )
 _LAST_REPORT = (
     select(Report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,20 @@ def test_a_new_model_gives_a_new_revision_and_the_old_one_again_another(ward: Wa
 
 
 # --- delivery --------------------------------------------------------------------------------
+
+
+def test_what_was_said_last_counts_though_the_clock_was_set_back(ward: Ward) -> None:
+    study = ready(ward)
+    ward.work()
+    ward.clock.now -= timedelta(hours=1)
+    ward.classifier.info = model_info("e" * 64)
+    ward.classifier.answer = Prediction(0.1, finding="ABSENT")
+    ward.requeue(study)
+    ward.work(seconds=10)
+    _, second = ward.reports()
+    assert "pneumonia absent" in words(second)
+    (record,) = ward.records()
+    assert record["instances"][0]["finding"] == "ABSENT"
 
 
 def test_the_bytes_of_the_archive_are_sent_under_our_title(ward: Ward) -> None:
