@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from worker import ledger
 from worker.database import READS_ONLY, shorten_log
 from worker.desk import Bell, Desk
-from worker.ledger import candidates
+from worker.ledger import candidates, set_back
 from worker.ledger.candidates import SETTLED
 from worker.states import JobKind
 
@@ -30,8 +30,12 @@ log = logging.getLogger(__name__)
 GRACE = timedelta(milliseconds=200)
 # Bells beyond this wait in a queue already; more would only pile up while no worker runs.
 ENOUGH = 32
-# At every so manieth look at the database, also at its log.
+# At every so manieth look at the database, also at its log, and at what is due too late.
 LOG_TURNS = 20
+# How much later than any work is due it may seem to be, while clocks are set by small steps.
+_MUCH = timedelta(minutes=10)
+# The longest wait before work is tried again of which no setting says anything.
+_AGAIN = timedelta(seconds=60)
 
 
 def announce_due(
@@ -75,6 +79,18 @@ def announce_shadow(
         ring()
 
 
+def bring_forward(desk: Desk) -> int:
+    """Let work be due that a clock has left due too late, as it was set back; tell how much."""
+    settings = desk.settings
+    waits = (settings.quiet_s, settings.lease_s, settings.delivery_retry_max_s)
+    longest = max(_AGAIN, *(timedelta(seconds=each) for each in waits)) + _MUCH
+    with desk.sessions() as session, session.begin():
+        count = set_back.bring_forward(session, desk.clock(), longest, desk.lease)
+    if count:
+        log.warning("the clock was set back: what was due much later is due now, %d jobs", count)
+    return count
+
+
 def _shorten_log(desk: Desk) -> None:
     with desk.sessions() as session:
         engine = session.get_bind()
@@ -106,6 +122,7 @@ def run(
             shadow()
             if next(turns) % LOG_TURNS == 0:
                 _shorten_log(desk)
+                bring_forward(desk)
         except Exception as error:  # noqa: BLE001  the relay outlives whatever is away
             if not away:
                 log.warning("database or broker is away: %s", type(error).__name__)

@@ -28,6 +28,7 @@ from worker.ledger import (
     candidates,
     model_events,
     populations,
+    set_back,
 )
 from worker.states import (
     CompanionKind,
@@ -141,6 +142,8 @@ def _judge(ask: Ask) -> None:
 def _watch(ask: Ask) -> None:
     found = ask("backlog", lambda s: ledger.backlog(s, most=30))
     assert found.owed[DELIVER, AWAY].count == 30
+    hour = timedelta(hours=1)
+    ask("bring_forward", lambda s: set_back.bring_forward(s, NOW, 1000 * hour, hour))
     assert found.dead
     assert list(found.away_since) == [AWAY]
 

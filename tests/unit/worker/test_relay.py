@@ -13,12 +13,16 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from dicom_node.errors import PeerError
 from tests.fakes import Bells
+from tests.keeping import DAY
 from tests.ward import PACS, VIEWER, Ward, chest
 from worker import relay
+from worker.classifying import claim_instances
 from worker.desk import Bell
 from worker.settings import Settings
 from worker.states import JobKind
+from worker.tables import Outage
 
 
 @pytest.fixture
@@ -181,3 +185,45 @@ def test_the_relay_keeps_the_log_of_the_database_short(
     monkeypatch.setattr(relay, "shorten_log", look)
     relay.run(ward.desk, Bells(), nobody_waits, stopped)
     assert looked == [sqlite_engine]
+
+
+def test_a_study_does_not_wait_for_the_time_from_which_the_clock_was_set_back(
+    ward: Ward, caplog: pytest.LogCaptureFixture
+) -> None:
+    ward.receive_study()
+    ward.clock.forward(-DAY)
+    assert relay.bring_forward(ward.desk) == 2
+    assert "set back" in caplog.text
+    ward.work(seconds=10)
+    assert ward.states() == ["DELIVERED"]
+    assert relay.bring_forward(ward.desk) == 0
+
+
+def test_a_report_does_not_wait_for_the_time_from_which_the_clock_was_set_back(ward: Ward) -> None:
+    ward.receive_study()
+    ward.send.answers.append(PeerError("away"))
+    ward.work(seconds=3)
+    assert ward.all(Outage)
+    ward.clock.forward(-DAY)
+    assert relay.bring_forward(ward.desk) == 1
+    ward.work(seconds=10)
+    assert ward.states() == ["DELIVERED"]
+
+
+def test_what_is_in_hand_while_the_clock_is_set_back_stays_so_for_a_lease(ward: Ward) -> None:
+    ward.receive_study()
+    (claim,) = claim_instances(ward.desk)
+    ward.clock.forward(-DAY)
+    assert relay.bring_forward(ward.desk) == 2
+    assert claim_instances(ward.desk) == []
+    ward.clock.forward(ward.settings.lease_s + 1)
+    (again,) = claim_instances(ward.desk)
+    assert again.subject_id == claim.subject_id
+
+
+def test_what_waits_as_it_should_is_not_brought_forward(ward: Ward) -> None:
+    ward.receive_study()
+    ward.send.answers.append(PeerError("away"))
+    assert relay.bring_forward(ward.desk) == 0
+    ward.work(seconds=3)
+    assert relay.bring_forward(ward.desk) == 0
