@@ -84,8 +84,9 @@ def bring_forward(desk: Desk) -> int:
     settings = desk.settings
     waits = (settings.quiet_s, settings.lease_s, settings.delivery_retry_max_s)
     longest = max(_AGAIN, *(timedelta(seconds=each) for each in waits)) + _MUCH
+    there = [str(each.peer) for each in settings.destinations]
     with desk.sessions() as session, session.begin():
-        count = set_back.bring_forward(session, desk.clock(), longest, desk.lease)
+        count = set_back.bring_forward(session, there, desk.clock(), longest, desk.lease)
     if count:
         log.warning("the clock was set back: what was due much later is due now, %d jobs", count)
     return count

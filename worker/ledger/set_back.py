@@ -5,13 +5,13 @@ A machine that starts with a wrong time would else leave studies in silence unti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import CursorResult, bindparam, case, update
 from sqlalchemy.orm import Session
 
-from worker.ledger.claiming import IS_OWED, destinations_owed
+from worker.ledger.claiming import IS_OWED
 from worker.ledger.jobs import jobs
 from worker.states import JobKind, JobState
 from worker.tables import Base, UTCDateTime
@@ -21,24 +21,27 @@ _KINDS = (JobKind.CLASSIFY, JobKind.REPORT)
 _outages = Base.metadata.tables["outages"]
 
 
-def bring_forward(session: Session, now: datetime, longest: timedelta, lease: timedelta) -> int:
+def bring_forward(
+    session: Session,
+    destinations: Iterable[str],
+    now: datetime,
+    longest: timedelta,
+    lease: timedelta,
+) -> int:
     """Let work be due that is due later than any is; tell how much.
 
     Parameters
     ----------
+    destinations
+        Of the reports that are looked at.
     longest
         No classification, report or delivery is due later than that from now.
     lease
         Whoever has such work in hand has so long to say so.
     """
     times = {"now": now, "latest": now + longest, "lease": now + lease}
-    return sum(_brought(session, *place, times) for place in list(_places(session)))
-
-
-def _places(session: Session) -> Iterator[tuple[JobKind, str]]:
-    yield from ((kind, "") for kind in _KINDS)
-    for destination in session.scalars(destinations_owed(JobKind.DELIVER)):
-        yield JobKind.DELIVER, destination
+    here = sum(_brought(session, kind, "", times) for kind in _KINDS)
+    return here + sum(_brought(session, JobKind.DELIVER, each, times) for each in destinations)
 
 
 def _brought(session: Session, kind: JobKind, destination: str, times: dict[str, datetime]) -> int:

@@ -143,7 +143,7 @@ def _watch(ask: Ask) -> None:
     found = ask("backlog", lambda s: ledger.backlog(s, most=30))
     assert found.owed[DELIVER, AWAY].count == 30
     hour = timedelta(hours=1)
-    ask("bring_forward", lambda s: set_back.bring_forward(s, NOW, 1000 * hour, hour))
+    ask("bring_forward", lambda s: set_back.bring_forward(s, [PACS], NOW, 1000 * hour, hour))
     assert found.dead
     assert list(found.away_since) == [AWAY]
 
@@ -431,7 +431,7 @@ def test_everything_that_the_ledger_does_is_looked_at(filled: Engine) -> None:
     does = {name for name in ledger.__all__ if isinstance(getattr(ledger, name), FunctionType)}
     does |= {
         name
-        for module in (candidates, model_events, populations)
+        for module in (candidates, model_events, populations, set_back)
         for name, made in vars(module).items()
         if isinstance(made, FunctionType)
         and made.__module__ == module.__name__
