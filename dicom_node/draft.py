@@ -88,7 +88,8 @@ class Draft:
             durable.begin_sync(self.descriptor, self._written, len(data))
             self._written += len(data)
         except OSError as error:
-            self.error = error
+            # Its traceback would hold what was to be written, which its owner could not give up.
+            self.error = error.with_traceback(None)
 
     def open(self) -> BinaryIO:
         """Open it for reading, from its beginning.

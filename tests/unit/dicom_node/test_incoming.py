@@ -1,5 +1,6 @@
 """Large instances, which are written while they come: what a node does with each of them."""
 
+import errno
 import hashlib
 import os
 
@@ -157,6 +158,27 @@ def test_a_disk_that_has_no_more_room_is_answered_with_out_of_resources(node):
     assert not list(node.archive.root.rglob("*.dcm"))
     node.archive.reserve_bytes = 0
     assert send(node, large()) == [0]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_disk_without_room_from_the_first_piece_on_is_answered(node, monkeypatch, after):
+    """What waited in memory is the first that the draft does not take."""
+    monkeypatch.setattr(incoming, "IN_MEMORY", 3 << 20)
+    asked = []
+
+    def require_space(*_):
+        asked.append(0)
+        if len(asked) > after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(node.archive, "_require_space", require_space)
+    ds = large()
+    ds.Rows = ds.Columns = 3000
+    ds.PixelData = bytes(3000 * 3000 * 2)
+    assert send(node, ds) == [Status.OUT_OF_RESOURCES]
+    assert len(asked) == after + 1
+    assert not node.received
+    assert not left_over(node)
 
 
 def test_a_disk_that_fails_in_between_is_answered_when_all_has_come(node, monkeypatch):
