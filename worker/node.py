@@ -47,7 +47,7 @@ def recorder(
     ring: Ring,
     clock: Clock | None = None,
     turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008  it has no state
-    is_there: Callable[[str], bool] = lambda _: True,
+    is_there: ledger.IsThere = lambda *_: True,
     stays: Callable[[str], bool] = lambda _: True,
 ) -> Record:
     """Make the callback that enters an instance into the ledger and rings for its classifying.
@@ -87,12 +87,16 @@ def recorder(
     return record
 
 
-def look_within(archive: Store) -> Callable[[str], bool]:
+def look_within(archive: Store) -> ledger.IsThere:
     """Give what tells within a transaction whether a file is there.
 
-    A bucket may be silent for a minute, and is not asked before the commit: that it stays does.
+    A bucket may be silent for a minute, and is not asked before the commit: that it stays does. But
+    it may carry out a removal late that it did not answer: what is going there counts as gone until
+    a removal was answered, and its sender has to come again.
     """
-    return archive.has if isinstance(archive, Archive) else lambda _: True
+    if isinstance(archive, Archive):
+        return lambda path, _: archive.has(path)
+    return lambda _, is_going: not is_going
 
 
 @lru_cache(maxsize=1024)

@@ -64,7 +64,7 @@ from worker.ledger.notices import (
 )
 from worker.ledger.origins import Asked, Origin, asked, origin_of, origins
 from worker.ledger.outages import end_outage, failures_of, outages, save_outage
-from worker.ledger.reception import FileVanished, close_association, record
+from worker.ledger.reception import FileVanished, IsThere, close_association, record
 from worker.ledger.removals import (
     bytes_removed,
     last_removed_at,
@@ -117,6 +117,7 @@ __all__ = [
     "DecidedMeanwhile",
     "FileVanished",
     "Holding",
+    "IsThere",
     "LeaseLost",
     "Narrowing",
     "NewCompanion",

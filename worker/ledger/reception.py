@@ -25,8 +25,9 @@ class FileVanished(Exception):
     """The file of an instance was removed while the instance came again: store it once more."""
 
 
-def _is_there(_path: str) -> bool:
-    return True
+# Tells whether the archive has a file that was removed, by its path; and by whether a removal of it
+# was begun and is not known to be over.
+IsThere = Callable[[str, bool], bool]
 
 
 def record(
@@ -34,7 +35,7 @@ def record(
     received: Received,
     *,
     quiet: timedelta,
-    is_there: Callable[[str], bool] = _is_there,
+    is_there: IsThere = lambda *_: True,
 ) -> Outcome:
     """Enter an instance whose bytes are durable, and the work it owes.
 
@@ -43,7 +44,7 @@ def record(
     Parameters
     ----------
     is_there : callable
-        Tells whether the archive has a file, by its path.
+        An `IsThere`.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def record(
         if known_study is None or known.study_id != study_id or known.removed_at is None:
             return _known(session, received, known, study_id, is_new=known_study is None)
         # Whoever removes files of the study has its row: what is there now stays.
-        if not is_there(received.path):
+        if not is_there(received.path, known.path == received.path):
             raise FileVanished(received.path)
         instance_id = known.id
         if _enter_again(session, received, known):
@@ -161,7 +162,7 @@ _LOCKED = (
     .where(studies.c.study_instance_uid == bindparam("uid"))
     .with_for_update()
 )
-_KNOWN = select(*instances.c["id", "sha256", "study_id", "removed_at"]).where(
+_KNOWN = select(*instances.c["id", "sha256", "study_id", "removed_at", "path"]).where(
     instances.c.sop_instance_uid == bindparam("uid")
 )
 

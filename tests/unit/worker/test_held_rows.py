@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_node.clearance import walk
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.objects import Objects
+from dicom_node.status import Status
 from tests.keeping import DAY, Attic, Transactions, kept_as_promised
 from worker import adopting, erasing, ledger, removing, retention
 from worker.tables import Instance, Removal, Report
@@ -105,9 +106,12 @@ def test_the_store_is_not_asked_for_what_comes_again_before_that_is_committed(
     with ward.sessions() as session, session.begin():
         ledger.begin_erasure(session, 1, "somebody", "asked for", ward.clock(), lambda _: 0)
     store.held.clear()
-    assert ward.store(study, f"{study}.1") == 0
+    assert ward.store(study, f"{study}.1") == Status.OUT_OF_RESOURCES
     assert store.held == set()
     ward.keeper.finish_begun()
+    store.held.clear()
+    assert ward.store(study, f"{study}.1") == 0
+    assert store.held == set()
     ward.work(30)
     kept_as_promised(ward)
 

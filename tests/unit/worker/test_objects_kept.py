@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 import uuid
 from pathlib import Path
@@ -13,9 +14,11 @@ from sqlalchemy.orm import Session, sessionmaker
 from dicom_node.clearance import walk
 from dicom_node.object_archive import ObjectArchive
 from dicom_node.objects import Objects
+from dicom_node.status import Status
 from tests.keeping import DAY, PICTURES, Attic, forget, kept_as_promised
 from worker import adopting, erasing, measuring, unnamed
 from worker.adopting import Fate
+from worker.reading import ArchiveAway
 from worker.tables import Instance, Removal, Study
 
 
@@ -48,6 +51,29 @@ def test_images_go_when_their_time_has_come_and_reports_stay(ward: Bucket) -> No
     assert ward.files() < before
     kept_as_promised(ward)
     assert [(kind, count) for kind, _, count in ward.removals()] == [("IMAGES", 2)]
+
+
+def test_an_image_is_taken_again_once_its_removal_was_answered_and_no_sooner(
+    ward: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store may still carry out a removal that it did not answer."""
+    study = ward.tell(1)
+    (uid,) = [row.sop_instance_uid for row in ward.all(Instance)]
+    ward.clock.forward(2 * DAY)
+    with monkeypatch.context() as silent:
+        silent.setattr("worker.removing.remove", _not_answered)
+        with pytest.raises(ArchiveAway):
+            ward.turn()
+    assert ward.store(study, uid) == Status.OUT_OF_RESOURCES
+    (row,) = ward.all(Instance)
+    assert row.removed_at is not None
+    ward.turn()
+    assert ward.store(study, uid) == Status.SUCCESS
+    kept_as_promised(ward)
+
+
+def _not_answered(*_: object) -> None:
+    raise OSError(errno.ETIMEDOUT, "the object store does not answer in time")
 
 
 def test_its_size_is_that_of_all_objects(ward: Bucket) -> None:
