@@ -369,7 +369,7 @@ class Archive:
         OSError
             When that cannot be done.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(0o700, parents=True, exist_ok=True)
         probe = self.root / f".doctor-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()

@@ -33,12 +33,12 @@ def opened(path: str | Path, within: int | None = None) -> Iterator[int]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and all above it, durably.
+    """Make a folder, for its owner alone, and all above it, durably.
 
     Also what is there is fsynced: whoever made it may have died before that. A folder that we may
     not even list is not one that we made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     for parent in folder.parents:
         with suppress(PermissionError), opened(parent) as above:
             os.fsync(above)

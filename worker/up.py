@@ -98,7 +98,7 @@ def take_home(home: Path) -> IO[str]:
         When another `up` runs in it: two would stop each other's broker.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(0o700, parents=True, exist_ok=True)
         lock = (home / "up.lock").open("w")
     except OSError as error:
         raise ConfigurationError("CXR_HOME", f"{home} cannot be used: {error.strerror}") from error

@@ -212,6 +212,21 @@ def test_an_archive_that_is_not_to_be_made_is_left_alone(tmp_path):
     archive.write(STUDY, SOP, b"data")
 
 
+@pytest.mark.parametrize("begin", [Archive.make, Archive.probe])
+def test_the_folder_that_it_makes_is_for_its_owner_alone(tmp_path, begin):
+    made = Archive(tmp_path / "archive")
+    begin(made)
+    assert stat.S_IMODE(made.root.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path):
+    there = tmp_path / "archive"
+    there.mkdir()
+    there.chmod(0o750)
+    Archive(there).make()
+    assert stat.S_IMODE(there.stat().st_mode) == 0o750
+
+
 def test_a_mark_that_is_there_is_not_written_again(archive):
     before = (archive.root / MARK).stat()
     Archive(archive.root).make()
