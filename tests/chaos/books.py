@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from worker.states import JobState
-from worker.tables import Delivery, FindingRow, Instance, Job, Report, Study
+from worker.tables import Delivery, FindingRow, Instance, Job, Notice, Report, Study
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Books:
     reports: dict[str, list[Report]]
     deliveries: dict[int, list[Delivery]]
     jobs: Sequence[Job]
+    notices: Sequence[Notice] = ()
 
     def last_report(self, study: str) -> Report | None:
         return self.reports[study][-1] if self.reports.get(study) else None
@@ -43,6 +44,7 @@ class Books:
             "reports": _values(row for rows in self.reports.values() for row in rows),
             "deliveries": _values(row for rows in self.deliveries.values() for row in rows),
             "jobs": _values(self.jobs),
+            "notices": _values(self.notices),
         }
 
 
@@ -69,6 +71,7 @@ def read_books(engine: Engine) -> Books:
             reports,
             deliveries,
             _all(session, Job),
+            _all(session, Notice),
         )
 
 

@@ -8,6 +8,7 @@ GPU, IO = ("gpu-1", "gpu-2"), ("io-1", "io-2")
 WORKERS = (*GPU, *IO)
 ROLES = ("node", "relay", *WORKERS)
 SERVERS = ("redis", "postgres", "pacs")
+RECEIVERS = ("webhook", "hl7")  # of notices
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,17 @@ MENU = (
     Dish("busy", ("pacs",), (2, 10), 2),
     Dish("hang", ("pacs",), (2, 12), 2),
     Dish("abort", ("pacs",), (1, 6), 1),
+)
+
+# What concerns notices alone, and comes beside the others.
+NOTICES_MENU = (
+    Dish("kill", RECEIVERS, (0, 8), 2),
+    Dish("stop", RECEIVERS, (1, 10), 1),
+    Dish("busy", RECEIVERS, (2, 10), 1.5),
+    # One that hangs or breaks off may have kept what it was told, or not.
+    Dish("hang", RECEIVERS, (2, 12), 1.5),
+    Dish("abort", RECEIVERS, (1, 6), 1),
+    Dish("slow", RECEIVERS, (2, 10), 1),
+    # A person chooses another version of the model, and has some studies assessed anew.
+    Dish("switch", ("model",), NOW, 3),
 )

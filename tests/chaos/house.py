@@ -1,4 +1,4 @@
-"""The house of a run: PostgreSQL, Redis, two destinations, and the roles that work with them."""
+"""The house of a run: servers, destinations, receivers of notices, and the roles that use them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from pathlib import Path
 import psutil
 
 from dicom_node.peer import Peer
-from tests.chaos.faults import GPU, IO
-from tests.chaos.pacs import HANG, OK, Store
+from tests.chaos.behaviour import HANG, OK, Behaviour
+from tests.chaos.diary import Diary
+from tests.chaos.faults import GPU, IO, RECEIVERS
+from tests.chaos.models import RELEASED, Models
+from tests.chaos.pacs import Store
 from tests.chaos.rollcall import silent_workers
 from tests.chaos.servers import PostgresServer, RedisServer, is_up
 from tests.chaos.supervisor import Role, Supervisor
 from tests.e2e.programs import START_S, clean_environment, free_port, listens, wait_until
+from tests.notices import secret_file
 
 CXR_WORKER = (sys.executable, "-m", "worker")
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -45,6 +49,8 @@ SETTINGS = {
     "CXR_DELIVERY_RETRY_S": "1",
     "CXR_DELIVERY_RETRY_MAX_S": "8",
     "CXR_LOG_LEVEL": "DEBUG",
+    # So that the reckoning knows of which study, and of which report, a receiver was told.
+    "CXR_NOTIFY_FIELDS": "study_instance_uid,report_uid",
     # Of the two it is the quicker one to start, from the second start in a home on.
     "CXR_ENGINE": "openvino",
 }
@@ -67,6 +73,20 @@ class Destination:
         return [sys.executable, "-m", "tests.chaos.pacs", *words]
 
 
+@dataclass
+class Listener:
+    """A receiver of notices: its process, and its diary."""
+
+    kind: str
+    diary: Diary
+    secret: Path
+    port: int = field(default_factory=free_port)
+
+    def command(self) -> list[str]:
+        words = [self.kind, str(self.port), str(self.diary.folder), str(self.secret)]
+        return [sys.executable, "-m", "tests.chaos.receivers", *words]
+
+
 class House:
     """Everything that runs, in one folder.
 
@@ -86,6 +106,12 @@ class House:
         self.postgres = PostgresServer(self._pg_folder)
         self.pacs = Destination("PACS", Store(folder / "store-pacs"))
         self.archive = Destination("ARCHIVE", Store(folder / "store-archive"))
+        self.secret = secret_file(folder)
+        self.listeners = {
+            kind: Listener(kind, Diary(folder / f"diary-{kind}"), self.secret) for kind in RECEIVERS
+        }
+        base = settings.pop("CXR_MODEL", "")
+        self.models = Models(folder / "models", Path(base) if base else RELEASED)
         self.port = free_port()
         self.env = clean_environment(
             **SETTINGS,
@@ -94,6 +120,10 @@ class House:
             CXR_DATABASE_URL=self.postgres.url,
             CXR_BROKER_URL=self.redis.url,
             CXR_DESTINATIONS=f"{self.pacs.peer},{self.archive.peer}",
+            CXR_MODEL=str(self.models.folder),
+            CXR_WEBHOOK_URL=f"http://127.0.0.1:{self.listeners['webhook'].port}/notices",
+            CXR_WEBHOOK_SECRET_FILE=str(self.secret),
+            CXR_HL7_DESTINATION=f"mllp://127.0.0.1:{self.listeners['hl7'].port}",
             PYTHONPATH=str(CHECKOUT),
             **settings,
         )
@@ -115,6 +145,11 @@ class House:
     def role(self, name: str) -> Role:
         return self.supervisor.roles[name]
 
+    def behaviour(self, name: str) -> Behaviour:
+        """Give what tells a server how to behave."""
+        found = self.listeners.get(name)
+        return found.diary.behaviour if found else self.pacs.store.behaviour
+
     # --- the start ---------------------------------------------------------------------------
 
     def open(self, archive_is: str) -> None:
@@ -123,8 +158,10 @@ class House:
         user, gone = self.postgres.user, self.postgres.wait_until_gone
         self._add("postgres", self.postgres.command(), user=user, before=gone)
         self._add("pacs", self.pacs.command())
+        for kind, listener in self.listeners.items():
+            self._add(kind, listener.command())
         if archive_is != "refusing":
-            self.archive.store.behave(HANG)
+            self.archive.store.behaviour.behave(HANG)
             self._add("archive", self.archive.command())
         wait_until(lambda: is_up(self.postgres.url), START_S, "the start of PostgreSQL")
         wait_until(lambda: listens(self.redis.port), START_S, "the start of Redis")
@@ -136,6 +173,7 @@ class House:
         wait_until(lambda: listens(self.port), START_S, "the node's start")
         # The first start makes the network's other form; the next one finds it.
         wait_until(lambda: "is loaded" in self.role("gpu-1").log_text(), START_S, "the model")
+        self.models.share_network(self.home / "engines")
         self._add("gpu-2", [*CXR_WORKER, *ROLES["gpu-2"]])
         if archive_is == "mute":
             wait_until(lambda: listens(self.archive.port), START_S, "the archive's start")
@@ -153,7 +191,7 @@ class House:
 
     def heal_archive(self) -> None:
         """Bring the destination back that was away all the time."""
-        self.archive.store.behave(OK)
+        self.archive.store.behaviour.behave(OK)
         if "archive" in self.supervisor.roles:
             self.role("archive").signal(signal.SIGCONT)
         else:

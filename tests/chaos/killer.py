@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import psutil
 import redis
 
+from tests.chaos.behaviour import OK
 from tests.chaos.faults import ROLES, Fault
 from tests.chaos.house import House
-from tests.chaos.pacs import OK
+from tests.chaos.second_look import assess_anew
 
 DECODER = "dicom_node.decoder_child"
 
@@ -162,11 +163,17 @@ class Killer:
         return "an older copy"
 
     def _misbehave(self, fault: Fault) -> str:
-        store = self._house.pacs.store
-        store.behave(fault.kind)
+        behaviour = self._house.behaviour(fault.victim)
+        behaviour.behave(fault.kind)
         self._over.wait(fault.seconds)
-        store.behave(OK)
+        behaviour.behave(OK)
         return f"for {fault.seconds} s"
+
+    def _switch(self, fault: Fault) -> str:
+        """Choose the other version of the model; a second look may be another answer."""
+        chosen = self._house.models.switch()
+        count = assess_anew(self._house.database_url, fault.number)
+        return f"{chosen} is chosen, {count} studies are assessed anew"
 
 
 FAULTS: dict[str, Callable[[Killer, Fault], str]] = {
@@ -182,6 +189,8 @@ FAULTS: dict[str, Callable[[Killer, Fault], str]] = {
     "busy": Killer._misbehave,
     "hang": Killer._misbehave,
     "abort": Killer._misbehave,
+    "slow": Killer._misbehave,
+    "switch": Killer._switch,
 }
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-SERVERS = ("redis", "postgres", "pacs", "archive")
+SERVERS = ("redis", "postgres", "pacs", "archive", "webhook", "hl7")
 # As our own formatter writes an error: the frames, and the exception's type alone.
 _LOGGED = re.compile(r"^\S+Z (?:ERROR|CRITICAL) +(\S+): .*\n((?: .*\n)+)(\w+)$", re.M)
 # As the interpreter does where nobody caught it.

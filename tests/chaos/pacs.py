@@ -19,10 +19,10 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 
 from dicom_node.contexts import REPORT_SOP_CLASSES, VERIFICATION
+from tests.chaos.behaviour import ABORT, BUSY, HANG, OK, Behaviour
 from tests.chaos.images import data_set_of
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 B.2.3
-OK, BUSY, HANG, ABORT = "ok", "busy", "hang", "abort"
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "objects").mkdir(parents=True, exist_ok=True)
-        self._behaviour = folder / "behaviour"
-
-    @property
-    def behaviour(self) -> str:
-        return self._behaviour.read_text() if self._behaviour.exists() else OK
-
-    def behave(self, how: str) -> None:
-        partial = self._behaviour.with_suffix(".partial")
-        partial.write_text(how)
-        partial.replace(self._behaviour)
+        self.behaviour = Behaviour(folder)
+        (folder / "objects").mkdir(exist_ok=True)
 
     def keep(self, sop_instance_uid: str, part10: bytes) -> None:
         partial = self.folder / f"{os.getpid()}-{threading.get_ident()}.partial"
@@ -85,7 +76,7 @@ def serve(title: str, port: int, store: Store) -> None:
         entity.add_supported_context(uid)
 
     def on_store(event: Any) -> int:
-        how, uid = store.behaviour, str(event.request.AffectedSOPInstanceUID)
+        how, uid = store.behaviour.how, str(event.request.AffectedSOPInstanceUID)
         if how == BUSY:
             return OUT_OF_RESOURCES
         # One that hangs has kept the object or not: nobody can know.
@@ -93,7 +84,7 @@ def serve(title: str, port: int, store: Store) -> None:
             store.keep(uid, event.encoded_dataset())
         if how == ABORT:
             event.assoc.abort()
-        while store.behaviour == HANG and event.assoc.is_established:
+        while store.behaviour.how == HANG and event.assoc.is_established:
             time.sleep(0.1)
         return 0x0000 if how == OK else OUT_OF_RESOURCES
 

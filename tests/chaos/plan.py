@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from tests.chaos.faults import MENU, Fault
+from tests.chaos.faults import MENU, NOTICES_MENU, Dish, Fault
 
 MODALITIES = ("CT1ROOM", "XRAY2", "MOBILE3", "WARD4")
 FORMS = ("plain", "plain", "jpeg-ls", "rle")
@@ -16,7 +16,7 @@ DEFECTS = ("photometric", "short", "garbage")
 # How often each way of sending a study is chosen.
 WAYS = {"once": 9, "halves": 4, "again": 3, "late": 4, "both": 2}
 SINGLE = ("once", "again", "both")  # the ways for which one image is enough
-MEAN_GAP_S = 3.0
+MEAN_GAP_S, NOTICES_GAP_S = 3.0, 4.0
 FIRST_FAULT_S = 2.0
 ALSO = 0.25  # how often one more thing breaks at the same instant
 # How long a worker that classifies is left alone after it was killed: two deaths within one
@@ -72,9 +72,12 @@ def plan(seed: int, studies: int, seconds: float) -> Plan:
         study = list(_images(rng))
         images += study
         errands += _errands(rng, study, rng.uniform(0, 0.85 * seconds), 0.95 * seconds)
+    faults = list(_faults(rng, seconds, MENU, MEAN_GAP_S))
+    archive_is = rng.choice(["refusing", "hanging", "mute"])
+    faults += _faults(rng, seconds, NOTICES_MENU, NOTICES_GAP_S)
     return Plan(
         seed, seconds, tuple(images), tuple(sorted(errands, key=lambda each: each.at)),
-        tuple(_faults(rng, seconds)), rng.choice(["refusing", "hanging", "mute"]),
+        tuple(sorted(faults, key=lambda each: each.at)), archive_is,
     )  # fmt: skip
 
 
@@ -104,23 +107,25 @@ def _errands(rng: random.Random, study: list[Image], at: float, end: float) -> l
     }[way]
 
 
-def _faults(rng: random.Random, seconds: float) -> Iterator[Fault]:
+def _faults(
+    rng: random.Random, seconds: float, menu: Sequence[Dish], mean_gap_s: float
+) -> Iterator[Fault]:
     """Let things break at random; one thing does not break again before it is whole."""
     free_at: dict[str, float] = {}
-    at = FIRST_FAULT_S + rng.expovariate(1 / MEAN_GAP_S)
+    at = FIRST_FAULT_S + rng.expovariate(1 / mean_gap_s)
     while at < seconds:
         while True:
-            fault = _fault(rng, at)
+            fault = _fault(rng, at, menu)
             if at >= free_at.get(fault.victim, 0):
                 yield fault
                 spared = SPARED_S if fault.kills_classifying else 1.0
                 free_at[fault.victim] = at + fault.seconds + spared
             if rng.random() >= ALSO:
                 break
-        at += rng.expovariate(1 / MEAN_GAP_S)
+        at += rng.expovariate(1 / mean_gap_s)
 
 
-def _fault(rng: random.Random, at: float) -> Fault:
-    dish = rng.choices(MENU, weights=[each.weight for each in MENU])[0]
+def _fault(rng: random.Random, at: float, menu: Sequence[Dish]) -> Fault:
+    dish = rng.choices(menu, weights=[each.weight for each in menu])[0]
     seconds = round(rng.uniform(*dish.seconds), 2)
     return Fault(round(at, 2), dish.kind, rng.choice(dish.victims), seconds, rng.getrandbits(32))

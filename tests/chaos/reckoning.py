@@ -12,10 +12,12 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from tests.chaos.books import Books
+from tests.chaos.diary import Diary
 from tests.chaos.images import data_set_of, digest_of
 from tests.chaos.pacs import Store
 from tests.chaos.plan import Image
 from tests.chaos.senders import Acknowledged
+from tests.chaos.told import Told, reckon_notices
 from worker.answers import WORKER_FAILURE
 from worker.states import DeliveryState, StudyState
 from worker.tables import Report
@@ -41,19 +43,21 @@ class Reckoning:
     repeated: int = 0
     late: list[str] = field(default_factory=list)
     delivered: dict[str, int] = field(default_factory=dict)
-    # How long each report took to the first destination, from the last image of its study on.
+    # How long a report of all images took to the first destination, from the last image on.
     waits: dict[str, float] = field(default_factory=dict)
+    heard: dict[str, Told] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The three sides: the modalities, the database with its archive, and the destinations."""
+    """The sides: modalities, the database with its archive, destinations, receivers of notices."""
 
     images: Sequence[Image]
     acknowledged: Sequence[Acknowledged]
     books: Books
     archive: Path
     stores: Mapping[str, Store]
+    diaries: Mapping[str, Diary] = field(default_factory=dict)
 
     def covered(self) -> dict[str, set[str]]:
         """Give the acknowledged instances of each study."""
@@ -68,7 +72,7 @@ class Evidence:
 
 
 def reckon(evidence: Evidence) -> Reckoning:
-    """Hold the three sides against each other."""
+    """Hold the sides against each other."""
     told = Reckoning()
     told.lost += _lost_instances(evidence)
     told.lost += _lost_reports(evidence)
@@ -85,6 +89,11 @@ def reckon(evidence: Evidence) -> Reckoning:
         told.duplicated += [f"{destination}: {line}" for line in _doubles(evidence, store)]
         told.late += [f"{destination}: {line}" for line in _late(evidence, store)]
         told.repeated += sum(len(kept) - 1 for kept in store.by_uid().values())
+    told.heard = reckon_notices(evidence)
+    for target, heard in told.heard.items():
+        told.lost += [f"{target}: {line}" for line in heard.lost]
+        told.duplicated += [f"{target}: {line}" for line in heard.two_stories]
+        told.late += [f"{target}: {line}" for line in heard.late]
     return told
 
 
@@ -241,9 +250,14 @@ def _not_looked_at(evidence: Evidence) -> Iterator[tuple[Image, str | None]]:
 
 
 def _waits(evidence: Evidence) -> Iterator[tuple[str, float]]:
+    """Time the first report of all images: what is assessed anew later has its own reasons."""
     first, rows = next(iter(evidence.stores.values())).by_uid(), evidence.books.instances
     for study, instances in evidence.covered().items():
-        last = evidence.books.last_report(study)
-        if last and last.sop_instance_uid in first and instances <= rows.keys():
-            came = datetime.fromtimestamp(first[last.sop_instance_uid][0].at_ns / 1e9, UTC)
+        arrived = [
+            first[report.sop_instance_uid][0].at_ns / 1e9
+            for report in evidence.books.reports.get(study, [])
+            if report.sop_instance_uid in first and evidence_of(evidence.read(report)) >= instances
+        ]
+        if arrived and instances <= rows.keys():
+            came = datetime.fromtimestamp(min(arrived), UTC)
             yield study, (came - max(rows[uid].received_at for uid in instances)).total_seconds()

@@ -152,6 +152,7 @@ class Run:
             read_books(engine),
             house.home / "archive",
             {str(d.peer): d.store for d in (house.pacs, house.archive)},
+            {kind: listener.diary for kind, listener in house.listeners.items()},
         )
         told = reckon(evidence)
         house.close()
@@ -167,7 +168,12 @@ class Run:
             *(f"left running: {line}" for line in left_running),
             *(
                 f"patient data: {line}"
-                for line in leaks(house.logs, house.redis.folder, house.broker_messages)
+                for line in leaks(
+                    house.logs,
+                    house.redis.folder,
+                    house.broker_messages,
+                    *(listener.diary.folder for listener in house.listeners.values()),
+                )
             ),
         ]
         surprises = [
@@ -207,6 +213,11 @@ class Run:
             "studies reported": f"{reported}",
             "reports made": f"{sum(map(len, evidence.books.reports.values()))}",
             **{f"delivered to {peer}": f"{count}" for peer, count in told.delivered.items()},
+            **{
+                f"told to {target}": f"{heard.positive} studies, {heard.corrections} corrected, "
+                f"in {heard.tries} tries, {heard.repeated} repeated"
+                for target, heard in told.heard.items()
+            },
             "repeated": f"{told.repeated}",
             "old after new": f"{len(told.late)}",
             "duplicated": f"{len(told.duplicated)}",

@@ -22,3 +22,5 @@ def test_nothing_is_lost_and_no_study_has_two_stories_whatever_dies(
     assert outcome.failures == []
     assert sum(outcome.kills.values()) > 0
     assert len(outcome.reckoning.lost) == len(outcome.reckoning.duplicated) == 0
+    assert all(heard.positive for heard in outcome.reckoning.heard.values())
+    assert set(outcome.reckoning.heard) == {"webhook", "hl7"}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+from tests.chaos.faults import MENU, NOTICES_MENU, RECEIVERS
 from tests.chaos.images import digest_of, write_images
+from tests.chaos.killer import FAULTS
 from tests.chaos.plan import plan
 from tests.chaos.privacy import words_in
 from tests.integration.house import BIRTH_DATE, NAME
@@ -33,3 +35,10 @@ def test_a_planted_name_is_found_also_in_the_body_of_a_message() -> None:
     assert words_in(b'{"body": "' + body + b'"}')
     assert words_in(f"born {BIRTH_DATE}".encode()) == [BIRTH_DATE]
     assert words_in(f"2.25.1{BIRTH_DATE}7 is delivered".encode()) == []
+
+
+def test_every_fault_of_the_menu_can_happen_and_each_receiver_of_notices_meets_some() -> None:
+    assert {dish.kind for dish in (*MENU, *NOTICES_MENU)} == set(FAULTS)
+    met = {(fault.victim, fault.kind) for seed in range(20) for fault in plan(seed, 1, 600).faults}
+    for kind in ("kill", "stop", "busy", "hang", "abort", "slow"):
+        assert {victim for victim, each in met if each == kind} >= set(RECEIVERS)
