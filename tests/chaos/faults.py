@@ -80,6 +80,7 @@ NOTICES_MENU = (
     Dish("hang", RECEIVERS, (2, 12), 1.5),
     Dish("abort", RECEIVERS, (1, 6), 1),
     Dish("slow", RECEIVERS, (2, 10), 1),
-    # A person chooses another version of the model, and has some studies assessed anew.
-    Dish("switch", ("model",), NOW, 3),
+    # A person chooses another version of the model, which stays chosen for so long at least, and
+    # has some studies assessed anew.
+    Dish("switch", ("model",), (8, 20), 4),
 )
