@@ -27,7 +27,7 @@ class Models:
         self._versions = {name: _version(released, name) for name in PRESENT_FROM}
         for name, version in self._versions.items():
             artifact.write(folder / name, version.description, version.arrays)
-        registry.choose(folder, EAGER)
+        registry.choose(folder, RESERVED)
 
     def switch(self) -> str:
         """Choose the other version; give its name."""
@@ -42,9 +42,9 @@ class Models:
             name: openvino_engine._identity(core, artifact.read(self.folder / name))
             for name in PRESENT_FROM
         }
-        made = openvino_engine._read(_place(engines, known[EAGER]), known[EAGER])
+        made = openvino_engine._read(_place(engines, known[RESERVED]), known[RESERVED])
         if made is not None:
-            openvino_engine._keep(_place(engines, known[RESERVED]), known[RESERVED], made)
+            openvino_engine._keep(_place(engines, known[EAGER]), known[EAGER], made)
 
 
 def _version(released: artifact.Artifact, name: str) -> artifact.Artifact:
