@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.chaos.behaviour import OK
 from tests.chaos.faults import ROLES, Fault
 from tests.chaos.house import House
+from tests.chaos.models import RESERVED
 from tests.chaos.second_look import assess_anew
 
 DECODER = "dicom_node.decoder_child"
@@ -172,7 +173,14 @@ class Killer:
 
     def _switch(self, fault: Fault) -> str:
         """Choose the other version of the model; a second look may be another answer."""
-        chosen, count = self._house.models.switch(), 0
+        return self._assess_anew(self._house.models.switch(), fault)
+
+    def _reserve(self, fault: Fault) -> str:
+        """Choose the version that finds less."""
+        return self._assess_anew(self._house.models.choose(RESERVED), fault)
+
+    def _assess_anew(self, chosen: str, fault: Fault) -> str:
+        count = 0
         with suppress(DBAPIError):  # nobody can ask for it then
             count = assess_anew(self._house.database_url, fault.number)
         return f"{chosen} is chosen, {count} studies are assessed anew"
@@ -193,6 +201,7 @@ FAULTS: dict[str, Callable[[Killer, Fault], str]] = {
     "abort": Killer._misbehave,
     "slow": Killer._misbehave,
     "switch": Killer._switch,
+    "reserve": Killer._reserve,
 }
 
 

@@ -27,13 +27,16 @@ class Models:
         self._versions = {name: _version(released, name) for name in PRESENT_FROM}
         for name, version in self._versions.items():
             artifact.write(folder / name, version.description, version.arrays)
-        registry.choose(folder, RESERVED)
+        self.choose(RESERVED)
 
     def switch(self) -> str:
         """Choose the other version; give its name."""
         (other,) = set(PRESENT_FROM) - {registry.current_name(self.folder)}
-        registry.choose(self.folder, other)
-        return other
+        return self.choose(other)
+
+    def choose(self, name: str) -> str:
+        registry.choose(self.folder, name)
+        return name
 
     def share_network(self, engines: Path) -> None:
         """Keep OpenVINO's form of the one network for both: it takes long to make."""

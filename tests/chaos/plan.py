@@ -19,8 +19,8 @@ SINGLE = ("once", "again", "both")  # the ways for which one image is enough
 MEAN_GAP_S, NOTICES_GAP_S = 3.0, 4.0
 FIRST_FAULT_S = 2.0
 ALSO = 0.25  # how often one more thing breaks at the same instant
-# Another model is chosen at this part of the load in any case: each run has alarms to correct.
-SWITCH_AT = 0.75
+# From this part of the load on the model is chosen that finds less: there are alarms to correct.
+RESERVED_AT = 0.75
 # How long a worker that classifies is left alone after it was killed: two deaths within one
 # batch would isolate what was in it, which is right, but not what this run is about.
 SPARED_S = 20.0
@@ -76,8 +76,11 @@ def plan(seed: int, studies: int, seconds: float) -> Plan:
         errands += _errands(rng, study, rng.uniform(0, 0.85 * seconds), 0.95 * seconds)
     faults = list(_faults(rng, seconds, MENU, MEAN_GAP_S))
     archive_is = rng.choice(["refusing", "hanging", "mute"])
-    faults += _faults(rng, seconds, NOTICES_MENU, NOTICES_GAP_S)
-    faults.append(Fault(SWITCH_AT * seconds, "switch", "model", 0.0, rng.getrandbits(32)))
+    until = RESERVED_AT * seconds
+    for fault in _faults(rng, seconds, NOTICES_MENU, NOTICES_GAP_S):
+        if fault.kind != "switch" or fault.at < until - fault.seconds:
+            faults.append(fault)
+    faults.append(Fault(until, "reserve", "model", 0.0, rng.getrandbits(32)))
     return Plan(
         seed, seconds, tuple(images), tuple(sorted(errands, key=lambda each: each.at)),
         tuple(sorted(faults, key=lambda each: each.at)), archive_is,

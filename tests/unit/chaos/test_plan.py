@@ -38,7 +38,13 @@ def test_a_planted_name_is_found_also_in_the_body_of_a_message() -> None:
 
 
 def test_every_fault_of_the_menu_can_happen_and_each_receiver_of_notices_meets_some() -> None:
-    assert {dish.kind for dish in (*MENU, *NOTICES_MENU)} == set(FAULTS)
+    assert {dish.kind for dish in (*MENU, *NOTICES_MENU)} | {"reserve"} == set(FAULTS)
     met = {(fault.victim, fault.kind) for seed in range(20) for fault in plan(seed, 1, 600).faults}
     for kind in ("kill", "stop", "busy", "hang", "abort", "slow"):
         assert {victim for victim, each in met if each == kind} >= set(RECEIVERS)
+
+
+def test_the_model_that_finds_less_is_chosen_last_so_that_there_are_alarms_to_correct() -> None:
+    chosen = [fault.kind for fault in plan(5, 1, 300).faults if fault.victim == "model"]
+    assert chosen[-1] == "reserve"
+    assert set(chosen[:-1]) == {"switch"}
