@@ -332,6 +332,7 @@ def _give_up(desk: Desk, ask: Ask) -> None:
         }.items():
             study = study_uid(one(desk, Job.kind == kind, Job.state == "DEAD"))
             ask(f"{name}: {case}", lambda s, d=decide, study=study: d(s, study))
+    ask("locked_study", lambda s: ledger.locked_study(s, study_uid(3)))
     ask("requeue: all anew", lambda s: ledger.requeue(s, study_uid(3), NOW))
 
 
