@@ -44,11 +44,11 @@ class Shell:
         (programs / "sqlite3").write_text(SQLITE.format(python=sys.executable))
         (programs / "sqlite3").chmod(0o755)
         path = os.pathsep.join([str(programs), *postgres_programs(), os.environ["PATH"]])
-        archive = str(house.home / "archive")
-        self._env = {
-            **house.env, "PATH": path, "BACKUP": str(folder / "backup"), "CXR_ARCHIVE": archive,
-            "DATABASE": url.replace("+psycopg", ""),
-        }  # fmt: skip
+        self._env = {**house.env, "PATH": path, "BACKUP": str(folder / "backup")}
+        # As the README leaves it: what is not named is in CXR_HOME.
+        self._env.pop("CXR_ARCHIVE", None)
+        if url:
+            self._env["DATABASE"] = url.replace("+psycopg", "")
 
     def run(self, command: str) -> str:
         done = subprocess.run(
@@ -112,6 +112,11 @@ def test_nothing_acknowledged_is_lost_and_no_report_doubled_by_a_restore(
         pacs.wait_for(told, grows)
         first.wait_for_state("DELIVERED", told, grows)
         make_room, copy_database, *copy_archive = commands("Back up", database)
+        # The copy of the day before, which that of today replaces.
+        for command in (make_room, copy_database, *copy_archive):
+            shell.run(command)
+        also = send()
+        first.wait_for_state("DELIVERED", also)
         shell.run(make_room)
         shell.run(copy_database)
         # What comes between the two copies is what the database will not know.
@@ -158,6 +163,29 @@ def let_pass(archive: Path, seconds: float) -> None:
     for path in archive.rglob("*.dcm"):
         then = path.stat().st_mtime - seconds
         os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize("heading", ["Back up", "Restore"])
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_command_does_nothing_where_its_folder_is_not_named(
+    tmp_path: Path, heading: str, name: str
+) -> None:
+    # All that they call only says that it was called: on no account is the root to be copied.
+    for program in ("mkdir", "pg_dump", "pg_restore", "sqlite3", "cp", "mv", "rm"):
+        (tmp_path / program).write_text("#!/bin/sh\necho called\n")
+        (tmp_path / program).chmod(0o755)
+    bash = shutil.which("bash")
+    assert bash is not None
+    places = [line for line in commands(heading, name) if "cxr-worker " not in line]
+    assert len(places) >= 3
+    for given in ({}, {"CXR_HOME": ""}, {"CXR_ARCHIVE": "", "BACKUP": ""}):
+        for line in places:
+            done = subprocess.run(
+                [bash, "-c", line], env={"PATH": str(tmp_path), **given}, capture_output=True,
+                text=True, check=False,
+            )  # fmt: skip
+            assert (done.returncode != 0, done.stdout) == (True, ""), line
+            assert "is not set" in done.stderr
 
 
 def test_the_commands_name_both_databases() -> None:
