@@ -417,11 +417,23 @@ def db_upgrade(
 @db.command("downgrade")
 def db_downgrade(
     revision: Annotated[str, typer.Argument(help="Revision to go back to; base drops all.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take the database back to an older schema. Back it up first."""
+    from sqlalchemy import make_url
+
     from worker import composition, database
 
     url = begin().database_url
+    if not yes:
+        lost = (
+            "every table with all that is in it"
+            if revision == "base"
+            else (f"what came into the schema after revision {revision}")
+        )
+        typer.echo(f"This drops {lost}, of {make_url(url).set(query={}).render_as_string()}.")
+        typer.echo("Without a terminal to answer at, it takes --yes.")
+        typer.confirm("Is it backed up, and to be dropped for good?", abort=True)
     database.downgrade(url, revision)
     typer.echo(f"database is at revision {database.current_revision(composition.engine())}")
 

@@ -220,7 +220,22 @@ def test_a_database_is_made_and_taken_away() -> None:
     assert f"revision {head}" in run(app, ["db", "upgrade"]).output
     assert f"revision {head}" in run(app, ["db", "upgrade"]).output
     assert run(app, ["results"]).output.strip() == "No study matches."
-    assert "revision None" in run(app, ["db", "downgrade", "base"]).output
+    assert "revision None" in run(app, ["db", "downgrade", "base", "--yes"]).output
+
+
+@pytest.mark.parametrize("answer", ["", "n\n"])
+def test_no_table_is_dropped_unless_a_person_says_so(desk: Desk, answer: str) -> None:
+    desk.receive("1.2.3", patient_id="P", accession_number="A")
+    done = run(app, ["db", "downgrade", "base"], input=answer)
+    assert done.exit_code == 1
+    assert "every table" in done.output
+    assert "--yes" in done.output
+    assert "1.2.3" in run(app, ["results", "--format", "json"]).output
+
+
+def test_tables_are_dropped_when_a_person_says_yes() -> None:
+    run(app, ["db", "upgrade"])
+    assert "revision None" in run(app, ["db", "downgrade", "base"], input="y\n").output
 
 
 def test_results_come_as_json_csv_and_table(desk: Desk) -> None:
