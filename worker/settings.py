@@ -64,7 +64,7 @@ class Settings(
     home: Path = Field(
         Path("cxr-home"),
         description="Folder for everything that is written unless told otherwise: archive, "
-        "reports, embedded database and broker, logs.",
+        "reports, audit trail, embedded database and broker.",
     )
     ae_title: AETitle = Field("CXRWORKER", description="Our AE title, as called and as calling AE.")
     bind: str = Field("0.0.0.0", description="Address the DICOM node listens on.")  # noqa: S104

@@ -30,7 +30,7 @@ def add(
         Role,
         typer.Option(
             case_sensitive=False,
-            help="viewer looks; reader also says what is wrong and requeues; admin also looks "
+            help="viewer looks; reader also says what is wrong; admin also requeues and looks "
             "after users.",
         ),
     ],
