@@ -72,6 +72,34 @@ def test_settings_in_the_environment_exist_and_are_valid(name: str) -> None:
     assert [str(each.peer) for each in settings.destinations] == ["ORTHANC@orthanc:4242"]
 
 
+# Settings that the services, volumes and ports of the file decide.
+FIXED = {
+    "CXR_HOME", "CXR_BIND", "CXR_PORT", "CXR_DATABASE_URL", "CXR_BROKER_URL",
+    "CXR_BROKER_AUTHORITY", "CXR_BROKER_CERTIFICATE", "CXR_BROKER_KEY", "CXR_BROKER_MASTER",
+    "CXR_BROKER_SENTINEL_PASSWORD", "CXR_ARCHIVE", "CXR_SPOOL", "CXR_S3_ENDPOINT",
+    "CXR_AUDIT_FILE", "CXR_DEVICE", "CXR_METRICS_PORT", "CXR_METRICS_BIND", "CXR_WEB_PORT",
+    "CXR_WEB_BIND", "CXR_WEB_CERTIFICATE", "CXR_WEB_KEY",
+}  # fmt: skip
+
+
+def test_every_setting_is_passed_on_or_fixed_by_the_file() -> None:
+    passed = {
+        key
+        for role in ROLES.values()
+        for key, value in role["environment"].items()
+        if value.startswith(f"${{{key}:-")
+    }
+    assert not passed & FIXED
+    assert passed | FIXED == {key for key, _, _ in describe_settings()}
+
+
+def test_what_all_roles_are_told_only_the_pages_are_told_more() -> None:
+    shared = set(COMPOSE["x-settings"])
+    for name, role in ROLES.items():
+        own = set(role["environment"]) - shared
+        assert all(re.match("CXR_(WEB|OIDC|DICOMWEB|DEVICE)", key) for key in own), name
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_command_is_one_that_the_command_line_knows(name: str) -> None:
     words = list(OURS[name]["command"])
