@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
+    URL,
     Connection,
     Engine,
     column,
@@ -65,8 +66,6 @@ def build_engine(url: str) -> Engine:
         )
         event.listen(engine, "connect", _prepare_postgresql)
         return engine
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -166,6 +165,9 @@ def upgrade(url: str, revision: str = "head") -> None:
     """Bring the schema to `revision`."""
     from alembic import command
 
+    file = _file_of(make_url(url))
+    if file is not None:
+        file.parent.mkdir(0o700, parents=True, exist_ok=True)
     command.upgrade(alembic_config(url), revision)
 
 
@@ -174,6 +176,12 @@ def downgrade(url: str, revision: str) -> None:
     from alembic import command
 
     command.downgrade(alembic_config(url), revision)
+
+
+def _file_of(url: URL) -> Path | None:
+    """Give the file of a database of SQLite; None for others, and for one in memory."""
+    named = url.get_backend_name() == "sqlite" and url.database
+    return Path(named) if named and named != ":memory:" else None
 
 
 def current_revision(engine: Engine) -> str | None:
@@ -237,6 +245,13 @@ def require_schema(engine: Engine) -> None:
     ConfigurationError
         With the command to run.
     """
+    file = _file_of(engine.url)
+    if file is not None and not file.exists():  # to ask would make one
+        raise ConfigurationError(
+            "CXR_DATABASE_URL",
+            f"there is no database {file}: is CXR_HOME here what it is where `cxr-worker up` runs? "
+            "`up` makes a new one, and so does `cxr-worker db upgrade`",
+        )
     found, needed = current_revision(engine), head_revision()
     if found == needed:
         return

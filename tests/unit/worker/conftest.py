@@ -23,7 +23,7 @@ def desk(sessions: sessionmaker[Session]) -> Desk:
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database without tables, of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'new' / 'cxr.sqlite3'}"
+        return f"sqlite:///{tmp_path / 'cxr.sqlite3'}"
     return str(request.getfixturevalue("empty_postgres_url"))
 
 

@@ -51,6 +51,18 @@ def test_migrations_run_up_and_down_and_up_again(empty_url: str, empty_engine: E
     assert tables(empty_engine) == set(Base.metadata.tables)
 
 
+def test_who_only_reads_makes_no_database(tmp_path: Path) -> None:
+    """The setting that says where it is was forgotten: a second one would only hide that."""
+    url = f"sqlite:///{tmp_path / 'home' / 'cxr.sqlite3'}"
+    engine = database.build_engine(url)
+    with pytest.raises(ConfigurationError, match="there is no database.*is CXR_HOME here"):
+        database.require_schema(engine)
+    assert not list(tmp_path.iterdir())
+    database.upgrade(url)
+    database.require_schema(engine)
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
 def test_migrations_give_exactly_the_tables_of_the_code(
     empty_url: str, empty_engine: Engine
 ) -> None:
