@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Fate(StrEnum):
     OURS = "reports, pictures and flags of ours, which are made again where they are owed"
     REMOVED = "that were removed on purpose, or may have been"
     OTHER_BYTES = "of instances that are known with other bytes"
+    YOUNG = "younger than a minute, which a node may be writing; look again after it"
     NOT_WHOLE = "that are not what they are called, or no data set"
 
 
@@ -75,9 +77,16 @@ def adopt(
     ArchiveAway
         When the archive cannot be looked through now.
     """
-    there = (each for each in unnamed.find(desk, YOUNG_S) if each.path == each.named)
+    before = time.time() - YOUNG_S
+    there = (each for each in unnamed.find(desk, 0.0) if each.path == each.named)
     for study, files in groupby(there, key=lambda each: each.study_instance_uid):
-        yield from _adopt_study(desk, study, files, write_down, also_removed=also_removed)
+        old: list[Found] = []
+        for each in files:
+            if each.written_at < before:
+                old.append(each)
+            else:
+                yield Adoption(each, Fate.YOUNG)
+        yield from _adopt_study(desk, study, old, write_down, also_removed=also_removed)
 
 
 def _adopt_study(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from typer.testing import CliRunner
 
 from tests.keeping import Attic, age, forget
-from worker import composition, erasing, tasks
+from worker import adopting, composition, erasing, tasks
 from worker.__main__ import app
 from worker.tables import Instance, Removal
 
@@ -47,6 +47,18 @@ def test_what_would_be_taken_in_is_shown_and_left(ward: Attic) -> None:
     assert "1 files are left as they are: reports, pictures and flags of ours" in output
     assert ward.all(Instance) == []
     assert not ward.settings.audit_path.exists()
+
+
+def test_files_that_are_too_young_are_told_and_left(
+    ward: Attic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopting, "YOUNG_S", 86_400.0)  # however slow the machine is
+    ward.tell(2)
+    forget(ward)
+    output = told("--apply")
+    assert "0 images of 0 studies taken in" in output
+    assert "3 files are left as they are: younger than a minute" in output
+    assert ward.all(Instance) == []
 
 
 def test_it_is_taken_in_when_it_is_told_to_and_its_bell_is_rung(ward: Attic) -> None:
