@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def test_who_only_reads_makes_no_database(tmp_path: Path) -> None:
     """The setting that says where it is was forgotten: a second one would only hide that."""
     url = f"sqlite:///{tmp_path / 'home' / 'cxr.sqlite3'}"
     engine = database.build_engine(url)
-    with pytest.raises(ConfigurationError, match="there is no database.*is CXR_HOME here"):
+    with pytest.raises(ConfigurationError, match=r"there is no database.*is CXR_HOME here"):
         database.require_schema(engine)
     assert not list(tmp_path.iterdir())
     database.upgrade(url)
@@ -96,6 +97,8 @@ def test_a_new_sqlite_database_may_be_in_a_folder_that_is_not_there_yet(tmp_path
 
 
 def test_a_database_without_schema_is_refused_with_the_command_to_run(empty_engine: Engine) -> None:
+    with empty_engine.connect():
+        pass  # SQLite's file is made by the first connection
     with pytest.raises(ConfigurationError) as caught:
         database.require_schema(empty_engine)
     assert str(caught.value).startswith("CXR_DATABASE_URL: ")
