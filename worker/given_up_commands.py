@@ -51,6 +51,9 @@ def requeue(
     desk = composition.desk()
     if not study:
         study = given_up.studies_with(given_up.dead_letters(desk.sessions, destination))
+    if destination is not None and not study:
+        typer.echo(f"nothing was given up at {destination}", err=True)
+        raise typer.Exit(1)
     with writing_down(doing("requeue")) as note:
         again = given_up.requeue(desk, study, reason, tasks.announce, given_up.who(), note)
         _tell(again, "{} jobs owed")

@@ -384,6 +384,13 @@ def test_what_a_destination_has_refused_is_requeued_at_once_when_it_was_mended(d
     assert desk.study_state(elsewhere) == "REPORTED"
 
 
+@pytest.mark.usefixtures("desk")
+def test_requeue_says_so_when_nothing_was_given_up_at_a_destination() -> None:
+    done = run(app, ["requeue", "--destination", "FOO@h:1"])
+    assert done.exit_code == 1
+    assert "nothing was given up at FOO@h:1" in done.output
+
+
 @pytest.mark.parametrize("words", [[], ["1.2", "--all"], ["--all", "--destination", PACS]])
 def test_requeue_wants_to_be_told_what(words: list[str]) -> None:
     done = run(app, ["requeue", *words])
