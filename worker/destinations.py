@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from dicom_node.peer import Peer
 from worker.states import CompanionKind
@@ -99,6 +101,15 @@ class KnownPeer:
         """
         peer = _peer(table, ("tls",))
         return cls(peer, _switch(peer, table, "tls", default=False))
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is surely this machine, told without asking a name server."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.lower() in ("localhost", socket.gethostname().lower())
+    return address.is_loopback or address.is_unspecified
 
 
 def _table(text: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.tls import TlsFiles
-from worker.destinations import Destination, KnownPeer
+from worker.destinations import Destination, KnownPeer, is_this_machine
 from worker.settings_broker import BrokerSettings
 from worker.settings_dicomweb import DicomwebSettings
 from worker.settings_file import PREFIX, given_values
@@ -250,6 +250,9 @@ class Settings(
     def _destinations_differ(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
         if len({str(each.peer) for each in value}) != len(value):
             raise ValueError("the same destination is listed twice")
+        for each in value:
+            if set(each.peer.ae_title) & set("@:;"):
+                raise ValueError(f"{each.peer}: separate destinations by commas")
         return value
 
     @field_validator("peers")
@@ -307,6 +310,18 @@ class Settings(
             if port and used and taken.setdefault(port, _key(name)) != _key(name):
                 raise ConfigurationError(
                     _key(name), f"is {taken[port]} too; one of them needs another port"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _reports_leave_this_node(self) -> Settings:
+        """Refuse our own node as a destination: it takes our reports and keeps nothing."""
+        for peer in (each.peer for each in self.destinations):
+            ours = peer.ae_title == self.ae_title and peer.port in (self.port, self.tls_port)
+            if ours and is_this_machine(peer.host):
+                raise ConfigurationError(
+                    "CXR_DESTINATIONS",
+                    f"{peer} is this node itself, which keeps no reports; name the PACS",
                 )
         return self
 

@@ -30,6 +30,8 @@ WRONG = {
         "PACS", "PACS@host", "PACS@host:0", "PACS@host:99999", "@host:104",
         "A@h:1,A@h:1", "A@h:1,nonsense", "SEVENTEENCHARACTERS@h:1", "A@h:1?tls=on,A@h:1",
         "A@h:1?colour=red", "A@h:1?tls=perhaps", "A@h:1?companions=video",
+        "A@h:1;B@h:2", "A@h:1 B@h:2", "CXRWORKER@127.0.0.1:11112", "CXRWORKER@localhost:11112",
+        "CXRWORKER@[::1]:11112",
     ],
     "CXR_PEERS": ["PACS", "A@h:1,A@h:2", "A@h:1?companions=picture"],
     "CXR_ALLOWED_HOSTS": ["somewhere", "192.0.2.7/24", "192.0.2.0/33", "192.0.2.7,300.1.1.1"],
