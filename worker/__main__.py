@@ -449,6 +449,12 @@ for name, group in (
     app.add_typer(group, name=name, rich_help_panel="Operate")
 
 
+def _is_of_the_database(error: Exception) -> bool:
+    from sqlalchemy.exc import OperationalError
+
+    return isinstance(error, OperationalError)
+
+
 def main() -> None:
     """Run the command line; what a person did wrong is one line, not a traceback."""
     try:
@@ -458,10 +464,14 @@ def main() -> None:
     except Exception as error:
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             raise
-        words = str(error).strip().splitlines()[:1]
+        words = " ".join(str(error).strip().splitlines()[:1])
+        if _is_of_the_database(error):
+            told = f"CXR_DATABASE_URL: the database does not answer: {words}"
+        else:
+            told = f"{type(error).__name__}: {words}"
         sys.exit(
-            f"cxr-worker: {type(error).__name__}: {' '.join(words)}; `cxr-worker doctor` may know "
-            "more, CXR_LOG_LEVEL=DEBUG shows where"
+            f"cxr-worker: {told}; `cxr-worker doctor` may know more, "
+            "CXR_LOG_LEVEL=DEBUG shows where"
         )
 
 

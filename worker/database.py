@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,20 +162,45 @@ def alembic_config(url: str) -> Config:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema to `revision`."""
+    """Bring the schema to `revision`.
+
+    Raises
+    ------
+    ConfigurationError
+        When there can be no file of it, or the revision is not known.
+    """
     from alembic import command
 
     file = _file_of(make_url(url))
     if file is not None:
-        file.parent.mkdir(0o700, parents=True, exist_ok=True)
-    command.upgrade(alembic_config(url), revision)
+        try:
+            file.parent.mkdir(0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            words = f"{file.parent} cannot be made: {error.strerror}; see CXR_HOME"
+            raise ConfigurationError("CXR_DATABASE_URL", words) from error
+    with _knowing():
+        command.upgrade(alembic_config(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take the schema back to `revision` (``base``: no tables)."""
+    """Take the schema back to `revision` (``base``: no tables); raises as `upgrade` does."""
     from alembic import command
 
-    command.downgrade(alembic_config(url), revision)
+    with _knowing():
+        command.downgrade(alembic_config(url), revision)
+
+
+@contextmanager
+def _knowing() -> Iterator[None]:
+    """Say which revisions are known, where another was named or found."""
+    from alembic.util import CommandError
+
+    try:
+        yield
+    except CommandError as error:
+        known = revisions()
+        words = f"{error}; this version knows revisions {known[0]} to {known[-1]}"
+        raise ConfigurationError("CXR_DATABASE_URL", words) from error
 
 
 def _file_of(url: URL) -> Path | None:

@@ -160,8 +160,27 @@ def test_a_database_that_is_not_there_is_one_line_without_the_password(
 ) -> None:
     url = "postgresql+psycopg://user:hunter2@127.0.0.1:1/cxr"
     line = mistake(monkeypatch, "results", CXR_DATABASE_URL=url)
+    assert line.startswith("cxr-worker: CXR_DATABASE_URL: the database does not answer")
     assert "hunter2" not in line
     assert "doctor" in line
+
+
+def test_a_database_that_cannot_be_made_is_one_line_that_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    url = f"sqlite:///{tmp_path / 'file' / 'home' / 'cxr.sqlite3'}"
+    line = mistake(monkeypatch, "db", "upgrade", CXR_DATABASE_URL=url)
+    assert line.startswith("cxr-worker: CXR_DATABASE_URL: ")
+    assert "see CXR_HOME" in line
+
+
+def test_a_revision_that_there_is_not_is_one_line(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = mistake(monkeypatch, "db", "downgrade", "nonsense", "--yes")
+    assert line.startswith("cxr-worker: CXR_DATABASE_URL: ")
+    assert "this version knows revisions 0001 to" in line
 
 
 @pytest.mark.parametrize("words", ["results", "dead-letters", "requeue 1.2.3", "requeue --all"])
