@@ -232,7 +232,9 @@ def revisions() -> list[str]:
 
 def is_older(engine: Engine) -> bool:
     """Tell whether the schema is one that this version has outgrown, or none at all."""
-    return current_revision(engine) in (None, *revisions()[:-1])
+    file = _file_of(engine.url)
+    is_missing = file is not None and not file.exists()
+    return is_missing or current_revision(engine) in (None, *revisions()[:-1])
 
 
 def wait_for_schema(

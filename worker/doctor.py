@@ -162,6 +162,7 @@ def _deliveries(settings: Settings) -> Check:
     from worker import database, ledger
 
     engine = database.build_engine(settings.database_url)
+    database.require_schema(engine)
     with database.build_reading_sessions(engine)() as session:
         away = ledger.outages(session)
     if not away:

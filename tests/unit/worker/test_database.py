@@ -58,6 +58,7 @@ def test_who_only_reads_makes_no_database(tmp_path: Path) -> None:
     engine = database.build_engine(url)
     with pytest.raises(ConfigurationError, match=r"there is no database.*is CXR_HOME here"):
         database.require_schema(engine)
+    assert database.is_older(engine), "which `up` asks before it makes one"
     assert not list(tmp_path.iterdir())
     database.upgrade(url)
     database.require_schema(engine)
