@@ -56,10 +56,10 @@ def promised_are_there(ward: Attic, moments: Moments) -> None:
 def file_by_file(moments: Moments) -> AbstractContextManager[Any]:
     """Remove files as the archive does, with a moment before and after each."""
 
-    def remove(archive: Any, paths: Any) -> None:
+    def remove(archive: Any, paths: Any, within_s: float | None = None) -> None:
         for path in paths:
             moments.pass_by(f"about to remove {path}")
-            clearance.remove(archive, [path])
+            clearance.remove(archive, [path], within_s)
             moments.pass_by(f"has removed {path}")
 
     return patch.object(removing, "remove", remove)

@@ -56,7 +56,10 @@ def ward(
 
 def erase(ward: Attic) -> str:
     (row,) = ward.all(Study)
-    ((_, _, why),) = erasing.erase(ward.desk, [row], "anna", "asked for", even_if_owed=True)
+    (told,) = erasing.erase(
+        ward.desk, [row], "anna", "asked for", ward.write_down, even_if_owed=True
+    )
+    _, _, why = told
     return why
 
 
