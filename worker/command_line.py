@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from worker.settings import Settings
 
@@ -22,6 +24,13 @@ def begin(role: str = "") -> Settings:
     settings = composition.settings()
     logs.configure(settings.log_level, settings.log_format, role)
     return settings
+
+
+def given(reason: str) -> str:
+    """Give the reason of what asks for one, or refuse where it is none."""
+    if not reason.strip():
+        raise typer.BadParameter("says why", param_hint="--reason")
+    return reason.strip()
 
 
 def show(text: object) -> None:

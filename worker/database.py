@@ -209,6 +209,12 @@ def _file_of(url: URL) -> Path | None:
     return Path(named) if named and named != ":memory:" else None
 
 
+def _missing(engine: Engine) -> Path | None:
+    """Give the file that there is not yet: to ask the database anything would make one."""
+    file = _file_of(engine.url)
+    return file if file is not None and not file.exists() else None
+
+
 def current_revision(engine: Engine) -> str | None:
     """Name the schema's revision; None for an empty database."""
     with engine.connect() as connection:
@@ -232,9 +238,7 @@ def revisions() -> list[str]:
 
 def is_older(engine: Engine) -> bool:
     """Tell whether the schema is one that this version has outgrown, or none at all."""
-    file = _file_of(engine.url)
-    is_missing = file is not None and not file.exists()
-    return is_missing or current_revision(engine) in (None, *revisions()[:-1])
+    return _missing(engine) is not None or current_revision(engine) in (None, *revisions()[:-1])
 
 
 def wait_for_schema(
@@ -272,8 +276,8 @@ def require_schema(engine: Engine) -> None:
     ConfigurationError
         With the command to run.
     """
-    file = _file_of(engine.url)
-    if file is not None and not file.exists():  # to ask would make one
+    file = _missing(engine)
+    if file is not None:
         raise ConfigurationError(
             "CXR_DATABASE_URL",
             f"there is no database {file}: is CXR_HOME here what it is where `cxr-worker up` runs? "

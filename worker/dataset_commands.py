@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.command_line import begin, show
+from worker.recorded import by_whom
 
 if TYPE_CHECKING:
     from worker.exporting import Export, Plan
@@ -60,15 +61,11 @@ def export(
 
 def _record(planned: Plan) -> None:
     """Write down what leaves, before it does."""
-    from worker import composition, given_up
-    from worker.audit.messages import Person, exported
+    from worker.audit.messages import exported
 
-    trail = composition.trail()
-    try:
+    with by_whom() as (trail, person):
         what = "cxr-worker dataset export --verdicts"
-        trail.record(*exported(Person(given_up.who()), planned.studies(), what))
-    finally:
-        trail.close()
+        trail.record(*exported(person, planned.studies(), what))
 
 
 def _tell(done: Export, folder: Path) -> None:

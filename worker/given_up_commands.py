@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.command_line import begin
+from worker.command_line import begin, given
 from worker.recorded import doing, writing_down
 
 
@@ -66,11 +66,10 @@ def discard(
     """Do without what was given up of a study; who decided that, and why, is kept."""
     from worker import composition, given_up
 
-    if not reason.strip():
-        raise typer.BadParameter("says why", param_hint="--reason")
+    why = given(reason)
     begin()
     with writing_down(doing("discard")) as note:
-        done = given_up.discard(composition.desk(), study, reason.strip(), note)
+        done = given_up.discard(composition.desk(), study, why, note)
         _tell(done, "{} dead letters discarded")
 
 

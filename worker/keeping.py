@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.command_line import begin
+from worker.command_line import begin, given
 from worker.recorded import writing_down
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ def erase(
 
     if bool(patient_id) == bool(study):
         raise typer.BadParameter("name a --patient-id or a --study")
-    if not reason.strip():
-        raise typer.BadParameter("says why", param_hint="--reason")
+    why = given(reason)
     desk = _desk()
     found = erasing.find(desk, patient_id=patient_id, study=study)
     if not found:
@@ -150,7 +149,7 @@ def erase(
         typer.echo(f"{each.study_instance_uid}  {each.state}{owes}")
     if not yes:
         typer.confirm(f"Erase {len(found)} studies for good?", abort=True)
-    if not _erase(desk, found, reason.strip(), even_if_owed=even_if_owed):
+    if not _erase(desk, found, why, even_if_owed=even_if_owed):
         raise typer.Exit(1)
 
 

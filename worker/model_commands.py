@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.command_line import begin, show
+from worker.command_line import begin, given, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,12 +29,6 @@ def add_to(app: typer.Typer, model: typer.Typer) -> None:
     for command in (use, shadow, compare, promote, rollback, history):
         model.command()(command)
     app.command(rich_help_panel="Operate")(drift)
-
-
-def _given(reason: str) -> str:
-    if not reason.strip():
-        raise typer.BadParameter("says why", param_hint="--reason")
-    return reason.strip()
 
 
 def _say(lines: Iterable[str]) -> None:
@@ -120,7 +114,7 @@ def promote(reason: Reason) -> None:
     """Make the candidate the model that answers. A worker takes it up at its next batch."""
     from worker import composition, model_life
 
-    why = _given(reason)
+    why = given(reason)
     begin()
     found = model_life.promote(composition.model_path(), composition.load_classifier, why)
     typer.echo(f"{_named(found)} answers from now on; `cxr-worker model rollback` undoes that.")
@@ -130,7 +124,7 @@ def rollback(reason: Reason) -> None:
     """Return to the model that answered before the last promotion."""
     from worker import composition, model_life
 
-    why = _given(reason)
+    why = given(reason)
     begin()
     found = model_life.roll_back(composition.model_path(), composition.load_classifier, why)
     typer.echo(f"{_named(found)} answers again.")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from worker.audit.messages import Person, StudyOf
     from worker.audit.schema import Message
+    from worker.audit.trail import Trail
     from worker.given_up import WriteDown
-    from worker.tables import Study
 
 
 def sessions_here() -> sessionmaker[Session]:
@@ -24,6 +24,19 @@ def sessions_here() -> sessionmaker[Session]:
     begin()
     database.require_schema(composition.engine())
     return database.build_sessions(composition.engine())
+
+
+@contextmanager
+def by_whom() -> Iterator[tuple[Trail, Person]]:
+    """Give the audit trail, and who is at the command line."""
+    from worker import composition, given_up
+    from worker.audit.messages import Person
+
+    trail = composition.trail()
+    try:
+        yield trail, Person(given_up.who())
+    finally:
+        trail.close()
 
 
 @contextmanager
@@ -42,18 +55,11 @@ def recorded(
         What is done outside the database, once it is written down; the transaction is committed if
         it does not fail.
     """
-    from worker import composition, given_up
-    from worker.audit.messages import Person
-
-    trail = composition.trail()
-    try:
-        with sessions() as session, session.begin():
-            yield session
-            session.flush()
-            trail.record(message(Person(given_up.who())))
-            then()
-    finally:
-        trail.close()
+    with by_whom() as (trail, person), sessions() as session, session.begin():
+        yield session
+        session.flush()
+        trail.record(message(person))
+        then()
 
 
 @contextmanager
@@ -65,18 +71,12 @@ def writing_down(message: Callable[[Person, StudyOf], Message]) -> Iterator[Writ
     message
         Says what is done, by whom, about which study.
     """
-    from worker import composition, given_up
-    from worker.audit.messages import Person, StudyOf
+    from worker.audit.messages import StudyOf
 
-    trail, person = composition.trail(), Person(given_up.who())
-
-    def write_down(study: Study) -> None:
-        trail.record(message(person, StudyOf(study.study_instance_uid, study.patient_id)))
-
-    try:
-        yield write_down
-    finally:
-        trail.close()
+    with by_whom() as (trail, person):
+        yield lambda study: trail.record(
+            message(person, StudyOf(study.study_instance_uid, study.patient_id))
+        )
 
 
 def doing(what: str) -> Callable[[Person, StudyOf], Message]:
