@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import ssl
 import threading
@@ -13,6 +14,17 @@ from typing import Any
 
 HANG = "hang"
 BEGIN, END = b"\x0b", b"\x1c\x0d"
+
+
+def message_from(connection: socket.socket) -> bytes | None:
+    """Read a message of MLLP; None when whoever sent it is gone before its end."""
+    data = b""
+    while END not in data:
+        part = connection.recv(4096)
+        if not part:
+            return None
+        data += part
+    return data.removeprefix(BEGIN).removesuffix(END)
 
 
 @dataclass
@@ -79,13 +91,9 @@ class Mllp:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                data = b""
-                while END not in data:
-                    part = self.request.recv(4096)
-                    if not part:
-                        return
-                    data += part
-                message = data.removeprefix(BEGIN).removesuffix(END)
+                message = message_from(self.request)
+                if message is None:
+                    return
                 receiver.came.append(message)
                 answer = receiver.answers.pop(0) if receiver.answers else "AA"
                 if answer == HANG:

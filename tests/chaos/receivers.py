@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.chaos.behaviour import ABORT, BUSY, HANG, OK, SLOW
 from tests.chaos.diary import Diary, Try
-from tests.receivers import BEGIN, END, acknowledgement
+from tests.receivers import BEGIN, END, acknowledgement, message_from
 
 # How long a receiver that is slow takes for its answer: less than the worker's patience.
 SLOW_S = 2.0
@@ -105,13 +105,9 @@ def hl7(port: int, diary: Diary) -> socketserver.BaseServer:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            data = b""
-            while END not in data:
-                part = self.request.recv(4096)
-                if not part:
-                    return  # whoever sent it died over it
-                data += part
-            message = data.removeprefix(BEGIN).removesuffix(END)
+            message = message_from(self.request)
+            if message is None:
+                return
             message_id = message.split(b"|")[9].decode()
             how = receiver.receive(self.request, message_id, message, genuine=True)
             if how in (OK, BUSY):

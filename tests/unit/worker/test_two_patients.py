@@ -30,6 +30,16 @@ def shown_to_a_person(ward: Attic, words: str) -> None:
     assert ward.findings()[-1].pneumonia is None
 
 
+def told_of_alice_and_removed(ward: Attic) -> str:
+    """Report a study of Alice's, and remove its image as too old; give its UID."""
+    study = new_uid()
+    ward.receive(chest(study, PatientID="ALICE-7"))
+    ward.work(seconds=10)
+    ward.clock.forward(2 * DAY)
+    ward.turn()
+    return study
+
+
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
@@ -58,11 +68,8 @@ def test_what_was_found_of_a_patient_is_not_told_of_another_whose_image_comes_wh
     tmp_path: Path, sqlite_sessions: sessionmaker[Session], also_removed: dict[str, str]
 ) -> None:
     """A device that begins its UIDs anew, a month later."""
-    ward, study = Attic(tmp_path, sqlite_sessions, **IMAGES, **also_removed), new_uid()
-    ward.receive(chest(study, PatientID="ALICE-7"))
-    ward.work(seconds=10)
-    ward.clock.forward(2 * DAY)
-    ward.turn()
+    ward = Attic(tmp_path, sqlite_sessions, **IMAGES, **also_removed)
+    study = told_of_alice_and_removed(ward)
     assert len(ward.send.sent) == 1
     ward.receive(chest(study, PatientID="BOB-8"))
     ward.work(seconds=10)
@@ -74,11 +81,8 @@ def test_what_was_found_of_a_patient_is_not_told_of_another_whose_image_comes_wh
 def test_what_was_found_of_a_patient_is_told_with_a_late_image_of_the_same(
     tmp_path: Path, sqlite_sessions: sessionmaker[Session], also_removed: dict[str, str]
 ) -> None:
-    ward, study = Attic(tmp_path, sqlite_sessions, **IMAGES, **also_removed), new_uid()
-    ward.receive(chest(study, PatientID="ALICE-7"))
-    ward.work(seconds=10)
-    ward.clock.forward(2 * DAY)
-    ward.turn()
+    ward = Attic(tmp_path, sqlite_sessions, **IMAGES, **also_removed)
+    study = told_of_alice_and_removed(ward)
     ward.receive(chest(study, PatientID="ALICE-7"))
     ward.work(seconds=10)
     assert len(ward.send.sent) == 2

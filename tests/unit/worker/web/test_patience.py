@@ -130,6 +130,15 @@ class Waiting(asyncio.Transport):
         self.is_aborted = True
 
 
+def answering(*, is_complete: bool) -> tuple[ImpatientProtocol, Waiting]:
+    """Connect somebody who was answered, in part or to the end, and has not read it yet."""
+    protocol = ImpatientProtocol(uvicorn.Config(slow_app), ServerState(), {})
+    transport = Waiting()
+    protocol.connection_made(transport)
+    protocol.cycle = SimpleNamespace(more_body=False, response_complete=is_complete)
+    return protocol, transport
+
+
 def looks(protocol: ImpatientProtocol, transport: Waiting, *lefts: int) -> bool:
     for left in lefts:
         transport.left = left
@@ -139,10 +148,7 @@ def looks(protocol: ImpatientProtocol, transport: Waiting, *lefts: int) -> bool:
 
 def test_who_reads_slowly_is_not_hung_up_on() -> None:
     async def run() -> None:
-        protocol = ImpatientProtocol(uvicorn.Config(slow_app), ServerState(), {})
-        transport = Waiting()
-        protocol.connection_made(transport)
-        protocol.cycle = SimpleNamespace(more_body=False, response_complete=False)
+        protocol, transport = answering(is_complete=False)
         protocol.pause_writing()
         assert not looks(protocol, transport, *range(100_000, 0, -10_000))
         for _ in range(10):  # as much as before, but of what was written anew
@@ -162,10 +168,7 @@ def test_what_is_closed_is_not_closed_again_but_aborted_when_it_is_not_read() ->
     """Over TLS, the transport of the standard library forgets the rest when it is closed twice."""
 
     async def run() -> None:
-        protocol = ImpatientProtocol(uvicorn.Config(slow_app), ServerState(), {})
-        transport = Waiting()
-        protocol.connection_made(transport)
-        protocol.cycle = SimpleNamespace(more_body=False, response_complete=True)
+        protocol, transport = answering(is_complete=True)
         assert looks(protocol, transport, *[100_000] * 8)
         assert transport.closed == 1
         assert protocol._timer is not None
