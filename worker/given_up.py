@@ -66,10 +66,12 @@ def discard(
 
 def _write_down(session: Session, uid: str, count: int | None, write_down: WriteDown) -> None:
     """Have a change written down, if it is one, once the database took it; then it is committed."""
+    if not count:
+        return
     session.flush()
     study = ledger.locked_study(session, uid)
-    if study is not None and count:
-        write_down(study)
+    assert study is not None  # it was counted
+    write_down(study)
 
 
 def who() -> str:
